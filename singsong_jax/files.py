@@ -1,0 +1,57 @@
+"""Writing files so that a reader never meets half of one."""
+
+import contextlib
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from singsong_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Yields a temporary path beside `path`; renames it to `path` on success, deletes it on failure.
+
+  The temporary name keeps the suffix of `path`, since audio and image writers choose the format by it.
+
+  Raises:
+    InputError: the file cannot be written (no such folder, no permission, disk full).
+  """
+  path = pathlib.Path(path)
+  temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield temporary
+    os.replace(temporary, path)
+  except OSError as error:
+    raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes `text` to `path` in one rename."""
+  with replacing(path) as temporary:
+    temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes `value` as indented JSON with sorted keys, so that equal values give equal files."""
+  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """Reads JSON from `path`.
+
+  Raises:
+    InputError: the file is missing, unreadable or not JSON.
+  """
+  try:
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+  except OSError as error:
+    raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+  except ValueError as error:
+    raise InputError(f"{path} is not JSON: {error}") from error

@@ -1,0 +1,1 @@
+"""What a number means: vocabulary, featurizations, interleaving, windows. NumPy only."""

@@ -1,0 +1,47 @@
+"""Atomic writes."""
+
+import errno
+
+import pytest
+
+from singsong_jax import files
+from singsong_jax.errors import InputError
+
+
+def test_the_target_appears_whole_and_alone(tmp_path):
+  target = tmp_path / "new" / "x.json"
+  files.write_json(target, {"b": 1, "a": [2]})
+  assert files.read_json(target) == {"a": [2], "b": 1}
+  assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path):
+  target = tmp_path / "x.txt"
+  target.write_text("old")
+  with pytest.raises(RuntimeError), files.replacing(target) as temporary:
+    temporary.write_text("half of the n")
+    raise RuntimeError
+  assert target.read_text() == "old"
+  assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_an_input_error_that_names_the_file(tmp_path):
+  with pytest.raises(InputError, match=r"cannot write .*x\.wav: No space left"):
+    with files.replacing(tmp_path / "x.wav") as temporary:
+      temporary.write_text("half")
+      raise OSError(errno.ENOSPC, "No space left on device")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_the_temporary_keeps_the_suffix(tmp_path):
+  with files.replacing(tmp_path / "x.wav") as temporary:
+    assert temporary.suffix == ".wav"
+    temporary.touch()
+
+
+def test_broken_json_is_named(tmp_path):
+  (tmp_path / "x.json").write_text("{")
+  with pytest.raises(InputError, match=r"x\.json is not JSON"):
+    files.read_json(tmp_path / "x.json")
+  with pytest.raises(InputError, match="cannot read"):
+    files.read_json(tmp_path / "missing.json")
