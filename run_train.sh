@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# SingSong from a bare clone.
+#
+#   ./run_train.sh                      the demo: songs → Beam → tokens → training → accompaniment
+#   ./run_train.sh --fresh              the same from the beginning, forgetting what is in demo/
+#   ./run_train.sh --size=base --vocals=noisy --features=s_sa --data_dir=DATA --model_dir=MODEL
+#                                       a training run: each --axis=value is the file gin/axis/value.gin,
+#                                       and everything else goes to python -m singsong_jax.train as it is
+#   ./run_train.sh --setup_only         only make .venv and install
+#
+# Makes .venv with the system's Python 3.11 or 3.12 if there is none. pip's own configuration holds.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+say() { printf '\033[1m» %s\033[0m\n' "$*" >&2; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
+run() { say "$(printf '%q ' "$@")"; "$@"; }
+
+find_python() {
+  for candidate in python3 python3.12 python3.11; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  fail "Python 3.11 or 3.12 is needed; python3 is $(python3 --version 2>&1 || true)"
+}
+
+# Installs once; again only when pyproject.toml or constraints.txt change or an extra is missing.
+setup() {
+  local python wanted stamp=".venv/installed${SINGSONG_EXTRAS:+.$SINGSONG_EXTRAS}"
+  wanted=$(cat pyproject.toml constraints.txt | cksum)
+  if cat "$stamp"* 2>/dev/null | grep -qxF "$wanted"; then
+    return
+  fi
+  python=$(find_python)
+  if [[ ! -x .venv/bin/python ]]; then
+    say "making .venv with $("$python" --version)"
+    "$python" -m venv .venv
+  fi
+  say "installing the pinned versions of constraints.txt into .venv (about 3.5 GB; minutes the first time)"
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet \
+    --constraint constraints.txt --editable ".${SINGSONG_EXTRAS:+[$SINGSONG_EXTRAS]}"
+  echo "$wanted" >"$stamp"
+}
+
+hardware() {
+  if command -v nvidia-smi >/dev/null; then echo gpu; elif [[ -e /dev/accel0 ]]; then echo tpu; else echo cpu; fi
+}
+
+# Prints the arguments of singsong_jax.train, one a line: a gin file for each axis, then the rest.
+compose() {
+  local -A axis=([system]=singsong [size]=base [vocals]=noisy [features]=s_sa
+                 [hardware]=$(hardware) [trainer]=native [run]=train)
+  local rest=() argument name value
+  for argument in "$@"; do
+    name=${argument%%=*} name=${name#--} value=${argument#*=}
+    if [[ $argument == --*=* && -n ${axis[$name]:-} ]]; then
+      [[ -f gin/$name/$value.gin ]] ||
+        fail "--$name=$value: there is no gin/$name/$value.gin; choose one of $(cd "gin/$name" && echo *.gin | sed 's/\.gin//g')"
+      axis[$name]=$value
+    elif [[ $argument == --model_dir=* || $argument == --data_dir=* ]]; then
+      rest+=("--gin.${name^^}='$value'")
+    else
+      rest+=("$argument")
+    fi
+  done
+  for name in system size vocals features hardware trainer run; do
+    echo "--gin_file=gin/$name/${axis[$name]}.gin"
+  done
+  printf '%s\n' "${rest[@]}"
+}
+
+train() {
+  local arguments
+  arguments=$(compose "$@") # on its own line, so that a failure ends the script
+  mapfile -t arguments <<<"$arguments"
+  run .venv/bin/python -m singsong_jax.train "${arguments[@]}"
+}
+
+# Each of the five commands continues where it stopped, so the whole does.
+demo() {
+  local python=.venv/bin/python started=$SECONDS
+  if [[ ${1:-} == --fresh ]]; then
+    run rm -rf demo
+  fi
+  run $python -m data_pipelines.synthesize --output_dir=demo/corpus --num_songs=40 --song_seconds=20 --seed=0
+  run $python -m data_pipelines.synthesize --output_dir=demo/unheard --num_songs=1 --song_seconds=10 --seed=1000
+  run $python -m data_pipelines.prepare --songs=demo/corpus/songs --output_dir=demo/data
+  train --size=tiny --run=demo --hardware=cpu --data_dir=demo/data --model_dir=demo/model
+  run $python -m singsong_jax.infer --vocals=demo/unheard/stems/song_00000/vocals.wav \
+    --model_dir=demo/model --output_dir=demo/output
+  say "done in $((SECONDS - started)) s: listen to demo/output/mix.wav, look at demo/output/picture.png"
+  say "curves and audio: .venv/bin/tensorboard --logdir=demo/model/tensorboard"
+}
+
+case ${1:-} in
+  -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit ;;
+esac
+setup
+case ${1:-} in
+  --setup_only) ;;
+  "" | --fresh) demo "$@" ;;
+  *) train "$@" ;;
+esac
