@@ -43,7 +43,7 @@ def test_a_code_out_of_range_is_named(code):
 
 
 def test_an_id_of_another_block_is_named():
-  with pytest.raises(ValueError, match="id 1026 at index .* is outside 2 … 1025"):
+  with pytest.raises(ValueError, match=r"id 1026 at index .* is outside 2 … 1025"):
     VOCABULARY.ids_to_semantic([1026])
 
 

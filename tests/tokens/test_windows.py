@@ -16,7 +16,7 @@ def test_ten_seconds_are_250_semantic_and_500_acoustic_frames():
 
 
 def test_rates_that_do_not_divide_the_window_are_refused():
-  with pytest.raises(ValueError, match="acoustic_rate_hz=86.13"):
+  with pytest.raises(ValueError, match=r"acoustic_rate_hz=86\.13"):
     Geometry(acoustic_rate_hz=86.13)
 
 

@@ -1,0 +1,1 @@
+"""The Beam job that turns a folder of songs into token records."""

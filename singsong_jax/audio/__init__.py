@@ -1,0 +1,1 @@
+"""Waveforms: reading, levels, mixing, separation, and the demo songs. NumPy, SciPy, soundfile."""
