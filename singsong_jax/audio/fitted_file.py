@@ -67,16 +67,16 @@ def load_fitted_file(path: str | os.PathLike) -> FittedFile:
 
 def _read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
   try:
-    archive = np.load(path, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-      raise InputError(f"{path} holds a single array; expected an npz file of a fitted tokenizer")
-    with archive:
+    with open(path, "rb") as stream:  # np.load leaves a damaged file open
+      archive = np.load(stream, allow_pickle=False)
+      if isinstance(archive, np.ndarray):
+        raise InputError(f"{path} holds a single array; expected an npz file of a fitted tokenizer")
       return {name: archive[name] for name in archive.files}
   except FileNotFoundError as error:
     raise InputError(f"{path} does not exist") from error
+  except InputError:
+    raise
   except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    if isinstance(error, InputError):
-      raise
     raise InputError(f"{path} is not a readable npz file of a fitted tokenizer: {error}") from error
 
 

@@ -1,0 +1,1 @@
+"""Audio codecs: waveform ⇄ frames × levels of codes. One backend a file."""
