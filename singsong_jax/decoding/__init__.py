@@ -1,0 +1,1 @@
+"""Autoregressive sampling over the legal ids of each position."""

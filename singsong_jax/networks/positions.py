@@ -1,0 +1,84 @@
+"""Where a token stands: fixed sinusoids, or T5's learned relative bias (the RelPos ablation, App. A)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from singsong_jax.networks.layers import parameter
+
+
+def sinusoids(length: int, features: int, min_scale: float = 1.0, max_scale: float = 10_000.0) -> np.ndarray:
+  """Fixed position embeddings: float32 `[length, features]`.
+
+  The first half of the features are sines, the second cosines, of `position / wavelength` with
+  wavelengths in geometric progression from `min_scale` to `max_scale` (Vaswani et al. 2017, §3.5, in
+  the concatenated form of tensor2tensor and MT3). `features` must be even and at least 4.
+  """
+  half = features // 2
+  # Computed in float64: a float32 angle of 2249 rad is off by 1e-4.
+  rates = min_scale * np.exp(-np.log(max_scale / min_scale) * np.arange(half) / (half - 1))  # [half]
+  angles = np.arange(length)[:, None] * rates  # [length, half]
+  return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1).astype(np.float32)
+
+
+def relative_buckets(
+  offsets: np.ndarray, *, bidirectional: bool, num_buckets: int = 32, max_distance: int = 128
+) -> np.ndarray:
+  """T5's bucket of every offset `key position − query position`: int32 in `0 … num_buckets-1`.
+
+  Half of the buckets hold one distance each; the others widen logarithmically up to `max_distance`
+  and the last takes everything beyond (Raffel et al. 2020, §2.1). Bidirectional: the upper half of
+  the buckets is for keys to the right. Causal: keys to the right share bucket 0.
+  """
+  if bidirectional:
+    num_buckets //= 2
+    first = np.where(offsets > 0, num_buckets, 0)
+    distance = np.abs(offsets)
+  else:
+    first = np.zeros_like(offsets)
+    distance = np.maximum(-offsets, 0)
+  exact = num_buckets // 2
+  # float32, as in t5x: float64 puts some distances on a boundary into the bucket next door.
+  ratio = distance.astype(np.float32) / exact + np.finfo(np.float32).eps
+  wide = exact + (np.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)).astype(np.int32)
+  return (first + np.where(distance < exact, distance, np.minimum(wide, num_buckets - 1))).astype(np.int32)
+
+
+class RelativePositionBias(nn.Module):
+  """A learned number per head and bucket, added to the attention logits of every layer of one side."""
+
+  num_heads: int
+  bidirectional: bool
+  dtype: jnp.dtype
+  num_buckets: int = 32
+  max_distance: int = 128
+
+  def setup(self):
+    init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+    shape = (self.num_heads, self.num_buckets)
+    self.rel_embedding = parameter(self, "rel_embedding", init, shape, ("heads", "relpos_buckets"))
+
+  def __call__(self, length: int) -> jax.Array:
+    """Bias of every query and key: `[1, heads, length, length]`."""
+    # A Toeplitz matrix out of its diagonals by repeating and re-cutting: row q of the result starts
+    # one diagonal before row q-1. Unlike a gather of length² numbers its gradient is a plain sum.
+    diagonals = jnp.pad(self._by_offset(length), ((0, 0), (0, 1)))  # [heads, 2·length]
+    width = 2 * length - 1
+    tape = jnp.tile(diagonals, (1, length))[:, length - 1 : length - 1 + length * width]
+    return tape.reshape(1, self.num_heads, length, width)[..., :length]
+
+  def row(self, position: jax.Array, length: int) -> jax.Array:
+    """`self(length)[0, :, position : position + 1]`, position traced: `[heads, 1, length]`."""
+    row = jax.lax.dynamic_slice_in_dim(self._by_offset(length), length - 1 - position, length, axis=1)
+    return row[:, None]
+
+  def _by_offset(self, length: int) -> jax.Array:
+    """Biases of the offsets `-(length-1) … length-1`: `[heads, 2·length-1]`."""
+    buckets = relative_buckets(
+      np.arange(1 - length, length),
+      bidirectional=self.bidirectional,
+      num_buckets=self.num_buckets,
+      max_distance=self.max_distance,
+    )
+    return jnp.take(self.rel_embedding.astype(self.dtype), buckets, axis=1)

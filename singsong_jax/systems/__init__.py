@@ -1,0 +1,20 @@
+"""One paper a file: a network, its loss and its generation wired together (`base.System`)."""
+
+from typing import Any
+
+from singsong_jax.errors import InputError
+from singsong_jax.systems.base import System
+from singsong_jax.systems.singsong import SingSong
+
+_SYSTEMS = {SingSong.name: SingSong}
+
+
+def system_from_description(description: dict[str, Any]) -> System:
+  """The system that `System.describe` described. Raises InputError for one this version cannot build."""
+  name = description.get("system")
+  if name not in _SYSTEMS:
+    raise InputError(f"unknown system {name!r}; this version knows {', '.join(_SYSTEMS)}")
+  try:
+    return _SYSTEMS[name].from_description(description)
+  except (KeyError, TypeError) as error:
+    raise InputError(f"the description of system {name!r} does not fit this version: {error}") from error

@@ -1,0 +1,40 @@
+"""What training and inference may know of a system (a paper): this protocol, and nothing else."""
+
+from typing import Any, Protocol
+
+import jax
+
+from singsong_jax.decoding.sampling import SamplingOptions
+
+Params = Any  # pytree of float32 arrays, boxed in linen's LogicallyPartitioned or not
+Batch = dict[str, jax.Array]
+
+
+class System(Protocol):
+  """A network with its loss and its generation. Implementations are hashable values without state."""
+
+  name: str
+
+  def init(self, rng: jax.Array) -> Params:
+    """Fresh parameters, boxed with their logical axis names. Works under `jit` and `eval_shape`."""
+
+  def loss(
+    self, params: Params, batch: Batch, dropout_rng: jax.Array | None
+  ) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
+    """Training loss summed over the batch's target tokens, and metrics as `(sum, weight)` pairs.
+
+    Sums and weights of microbatches, devices and batches add up; a mean is `sum / weight`, and a
+    weight of 0 means the batch has no such tokens. Dropout is on exactly when `dropout_rng` is given.
+    """
+
+  def loss_weight(self, batch: Batch) -> jax.Array:
+    """Number of target tokens: what the summed loss is divided by."""
+
+  def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a training batch."""
+
+  def generate(self, params: Params, batch: Batch, rng: jax.Array, options: SamplingOptions) -> jax.Array:
+    """Samples targets for the batch's encoder inputs: int32 ids `[batch, target length]`."""
+
+  def describe(self) -> dict[str, Any]:
+    """All settings as JSON values; `systems.system_from_description` is the inverse."""

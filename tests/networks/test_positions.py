@@ -1,0 +1,54 @@
+"""Sinusoids by hand, and the relative bias's buckets and Toeplitz form."""
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from singsong_jax.networks import positions
+
+
+def test_sinusoids_by_hand():
+  table = positions.sinusoids(3, 6)
+  rates = [1.0, 0.01, 0.0001]
+  for position in range(3):
+    expected = [np.sin(position * r) for r in rates] + [np.cos(position * r) for r in rates]
+    np.testing.assert_allclose(table[position], expected, atol=1e-7)
+  assert table.dtype == np.float32
+
+
+def test_sinusoids_do_not_depend_on_the_length():
+  np.testing.assert_array_equal(positions.sinusoids(2250, 8)[:10], positions.sinusoids(10, 8))
+
+
+def test_bidirectional_buckets():
+  offsets = np.array([0, -1, -7, -8, -127, -500, 1, 7, 500])
+  buckets = positions.relative_buckets(offsets, bidirectional=True)
+  assert buckets.tolist() == [0, 1, 7, 8, 15, 15, 17, 23, 31]
+
+
+def test_causal_buckets():
+  offsets = np.array([5, 0, -1, -15, -16, -20, -127, -500])
+  buckets = positions.relative_buckets(offsets, bidirectional=False)
+  assert buckets.tolist() == [0, 0, 1, 15, 16, 17, 31, 31]
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_bias_matrix_holds_each_offsets_number_and_row_is_one_row_of_it(bidirectional):
+  module = positions.RelativePositionBias(2, bidirectional, np.dtype("float32"))
+  length = 40
+  params = nn.meta.unbox(module.init(jax.random.key(0), length))
+  bias = module.apply(params, length)
+  assert bias.shape == (1, 2, length, length)
+  offsets = np.arange(length) - np.arange(length)[:, None]
+  buckets = positions.relative_buckets(offsets, bidirectional=bidirectional)
+  np.testing.assert_array_equal(bias[0], params["params"]["rel_embedding"][:, buckets])
+  for position in (0, 17, length - 1):
+    row = jax.jit(lambda p: module.apply(params, p, length, method="row"))(position)
+    np.testing.assert_array_equal(row, bias[0, :, position : position + 1])
+
+
+def test_bias_of_a_single_position():
+  module = positions.RelativePositionBias(3, True, np.dtype("float32"))
+  bias, params = module.init_with_output(jax.random.key(0), 1)
+  np.testing.assert_array_equal(bias[0, :, 0, 0], nn.meta.unbox(params)["params"]["rel_embedding"][:, 0])
