@@ -1,0 +1,1 @@
+"""The native trainer: sharded steps, Adafactor, exact resume. Knows systems only by their protocol."""

@@ -1,0 +1,81 @@
+"""What a person sees of a run: a bar with an ETA, or lines where there is no terminal."""
+
+import sys
+import time
+
+import jax
+from tqdm import tqdm
+
+
+class Progress:
+  """Progress of the steps `done … total`, shown by process 0 on stderr."""
+
+  def __init__(self, total: int):
+    self._speaks = jax.process_index() == 0
+    self._total = total
+    self._bar: tqdm | None = None
+
+  def start(self, done: int) -> None:
+    if self._speaks and sys.stderr.isatty():
+      self._bar = tqdm(total=self._total, initial=done, unit="step", desc="training", dynamic_ncols=True)
+
+  def say(self, text: str) -> None:
+    if self._speaks:
+      tqdm.write(text, file=sys.stderr)
+      sys.stderr.flush()
+
+  def advance(self) -> None:
+    if self._bar is not None:
+      self._bar.update()
+
+  def report(self, step: int, means: dict[str, float]) -> None:
+    """Shows loss, accuracy and speed; the bar has the ETA, a line needs it said."""
+    parts = [f"loss {means['loss']:.4f}"]
+    if "accuracy" in means:
+      parts.append(f"accuracy {means['accuracy']:.4f}")
+    rate = means.get("steps_per_second")
+    if self._bar is not None:
+      self._bar.set_postfix_str(", ".join(parts))
+      return
+    if rate:
+      parts.append(f"{rate:.2f} steps/s, {_clock((self._total - step) / rate)} left")
+    self.say(f"step {step}/{self._total}  " + ", ".join(parts))
+
+  def close(self) -> None:
+    if self._bar is not None:
+      self._bar.close()
+
+
+class Stopwatch:
+  """Times steps, without what happens between them (compilation, evaluation, checkpoints)."""
+
+  def __init__(self):
+    self._seconds = 0.0
+    self._steps = 0
+    self._resumed_at: float | None = None
+
+  def resume(self) -> None:
+    if self._resumed_at is None:
+      self._resumed_at = time.perf_counter()
+
+  def lap(self) -> None:
+    """Counts a step, if the watch was running since before it."""
+    if self._resumed_at is not None:
+      self._steps += 1
+
+  def pause(self) -> None:
+    if self._resumed_at is not None:
+      self._seconds += time.perf_counter() - self._resumed_at
+      self._resumed_at = None
+
+  def take_rate(self) -> float | None:
+    """Steps per second since the last call; None if no step was timed."""
+    rate = self._steps / self._seconds if self._steps and self._seconds else None
+    self._seconds, self._steps = 0.0, 0
+    return rate
+
+
+def _clock(seconds: float) -> str:
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,121 @@
+"""One update and one evaluation, as sharded, jitted functions."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from singsong_jax.systems.base import System
+from singsong_jax.training.optimizers import Optimizer
+from singsong_jax.training.partitioning import Partitioner
+from singsong_jax.training.state import TrainState, init_state
+
+# name → (sum, weight): what can be added over microbatches, steps and evaluation batches.
+Sums = dict[str, tuple[jax.Array, jax.Array]]
+
+
+class Steps:
+  """The compiled functions of a run, and where their state lives.
+
+  Attributes:
+    abstract_state: shapes, types and shardings of the state.
+    init: `() → state`.
+    train: `(state, batch) → (state, sums)`; the state passed in is used up.
+    evaluate: `(params, batch) → sums`, without dropout.
+  """
+
+  def __init__(
+    self,
+    system: System,
+    optimizer: Optimizer,
+    partitioner: Partitioner,
+    *,
+    seed: int,
+    num_microbatches: int,
+  ):
+    init = functools.partial(init_state, system, optimizer.transformation, seed)
+    shapes = jax.eval_shape(init)
+    sharding = partitioner.state_sharding(system, shapes)
+    self.abstract_state = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, sharding
+    )
+    self.init = jax.jit(init, out_shardings=sharding)
+    self.train = jax.jit(
+      make_train_step(system, optimizer, partitioner, seed=seed, num_microbatches=num_microbatches),
+      donate_argnums=0,
+      out_shardings=(sharding, partitioner.replicated),
+    )
+    self.evaluate = jax.jit(make_eval_step(system, partitioner), out_shardings=partitioner.replicated)
+
+
+def make_train_step(
+  system: System, optimizer: Optimizer, partitioner: Partitioner, *, seed: int, num_microbatches: int
+) -> Callable[[TrainState, Any], tuple[TrainState, Sums]]:
+  """`(state, batch) → (state, sums)`, not jitted.
+
+  The dropout key of a step is a function of `seed` and `state.step` alone, so a restored run draws what
+  the uninterrupted one would have.
+  """
+
+  def train_step(state: TrainState, batch) -> tuple[TrainState, Sums]:
+    rng = jax.random.fold_in(jax.random.key(seed), state.step)
+    with partitioner.context():
+      gradients, weight, sums = _sum_over_microbatches(
+        system, partitioner, state.params, batch, rng, num_microbatches
+      )
+    gradients = jax.tree.map(lambda g: g / weight, gradients)
+    updates, opt_state = optimizer.transformation.update(gradients, state.opt_state, state.params)
+    norms = {"gradient_norm": gradients, "parameter_norm": state.params}
+    sums |= {name: (optax.tree.norm(tree), jnp.ones(())) for name, tree in norms.items()}
+    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), sums
+
+  return train_step
+
+
+def _sum_over_microbatches(system, partitioner, params, batch, rng, num_microbatches):
+  """(gradients of the summed loss, target tokens, sums): of all rows, `1 / num_microbatches` at a time."""
+
+  def of_microbatch(index, rows):
+    loss = jax.value_and_grad(system.loss, has_aux=True)
+    (_, sums), gradients = loss(params, rows, jax.random.fold_in(rng, index))
+    return gradients, system.loss_weight(rows), sums
+
+  if num_microbatches == 1:
+    return of_microbatch(0, batch)
+
+  def add(total, numbered_rows):
+    return jax.tree.map(jnp.add, total, of_microbatch(*numbered_rows)), None
+
+  microbatches = split_rows(batch, num_microbatches, partitioner)
+  first = jax.tree.map(lambda x: x[0], microbatches)
+  shapes = jax.eval_shape(of_microbatch, 0, first)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  return jax.lax.scan(add, zeros, (jnp.arange(num_microbatches), microbatches))[0]
+
+
+def split_rows(batch, num_microbatches: int, partitioner: Partitioner):
+  """`[B, …]` to `[M, B/M, …]`: microbatch m takes rows m, m + M, …
+
+  Strided, so that each device's contiguous rows hold an equal part of every microbatch and none move.
+  """
+  by_rows = NamedSharding(partitioner.mesh, PartitionSpec(None, "data"))
+
+  def split(x):
+    rows = x.reshape(x.shape[0] // num_microbatches, num_microbatches, *x.shape[1:])
+    return jax.lax.with_sharding_constraint(rows.swapaxes(0, 1), by_rows)
+
+  return jax.tree.map(split, batch)
+
+
+def make_eval_step(system: System, partitioner: Partitioner) -> Callable[[Any, Any], Sums]:
+  """`(params, batch) → sums`, without dropout; not jitted."""
+
+  def eval_step(params, batch) -> Sums:
+    with partitioner.context():
+      return system.loss(params, batch, None)[1]
+
+  return eval_step
