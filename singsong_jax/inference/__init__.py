@@ -1,0 +1,1 @@
+"""Vocals → windows → tokens → instrumental → mix."""

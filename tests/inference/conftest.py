@@ -1,0 +1,82 @@
+"""A model directory of the smallest SingSong: 1 s windows, 16 codes a book, random weights."""
+
+import jax
+import numpy as np
+import pytest
+
+from singsong_jax.codecs.mdct import MdctSettings, fit_mdct_codec
+from singsong_jax.inference.tokenizers import FOLDER, ship_tokenizers
+from singsong_jax.networks.encoder_decoder import EncoderDecoderConfig
+from singsong_jax.semantics.logmel import fit_logmel_encoder
+from singsong_jax.systems.singsong import SingSong
+from singsong_jax.tokens.vocabulary import Vocabulary
+from singsong_jax.tokens.windows import Geometry
+from singsong_jax.training import optimizers
+from singsong_jax.training.checkpoints import Checkpoints, check_or_write_description
+from singsong_jax.training.state import init_state
+
+CODES = 16
+RATE_HZ = 16_000
+
+
+def make_voice(seconds, rate_hz=RATE_HZ, pitch_hz=220.0, level=0.3):
+  """A gliding buzz, float32 [samples]."""
+  times = np.arange(round(seconds * rate_hz)) / rate_hz
+  phase = 2 * np.pi * pitch_hz * (times + 0.02 * np.sin(3 * times))
+  return (level * sum(np.sin(k * phase) / k for k in range(1, 8)) / 1.5).astype(np.float32)
+
+
+def make_system(**changes):
+  network = EncoderDecoderConfig(
+    emb_dim=16,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=32,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    dtype="float32",
+  )
+  vocabulary = Vocabulary(num_semantic_codes=CODES, num_acoustic_codes=CODES)
+  settings = {"network": network, "vocabulary": vocabulary, "geometry": Geometry(window_seconds=1)}
+  return SingSong(**settings | changes)
+
+
+@pytest.fixture(scope="session")
+def tokenizers_dir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("data") / FOLDER
+  clips = [make_voice(2, pitch_hz=pitch) for pitch in (110, 220, 330)]
+  fit_mdct_codec(clips, settings=MdctSettings(num_codes=CODES, sweep_seconds=1)).save(folder / "codec.npz")
+  fit_logmel_encoder(clips, num_codes=CODES).save(folder / "semantics.npz")
+  return folder
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory, tokenizers_dir):
+  """`make_model(system)` → a model directory with one checkpoint and the tokenisers."""
+
+  def make(system):
+    model_dir = tmp_path_factory.mktemp("model")
+    check_or_write_description(model_dir, system, has_checkpoints=False)
+    optimizer = optimizers.adafactor(optimizers.rsqrt_decay())
+    state = jax.jit(lambda: init_state(system, optimizer.transformation, 0))()
+    with Checkpoints(model_dir, keep=1) as checkpoints:
+      checkpoints.save(7, state, b"", {})
+    ship_tokenizers(tokenizers_dir, model_dir)
+    return model_dir
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def model_dir(make_model):
+  return make_model(make_system())
+
+
+@pytest.fixture
+def voice():
+  return make_voice
+
+
+@pytest.fixture
+def system():
+  return make_system

@@ -1,0 +1,121 @@
+"""The command: results for good vocals, one line and no debris for bad ones."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from absl import flags
+from absl.testing import flagsaver
+
+from singsong_jax import infer
+from singsong_jax.errors import InputError
+
+
+@pytest.fixture
+def run_infer(tmp_path, model_dir):
+  """`run_infer(vocals, **flags)` runs the command in this process and returns its output folder."""
+
+  def run(vocals, **changes):
+    output_dir = tmp_path / "out"
+    values = {"vocals": str(vocals), "model_dir": str(model_dir), "output_dir": str(output_dir)} | changes
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS(["infer", *(f"--{name}={value}" for name, value in values.items())])
+    with flagsaver.flagsaver(**values):
+      infer.main([])
+    return output_dir
+
+  return run
+
+
+@pytest.mark.slow
+def test_the_four_outputs(run_infer, tmp_path, voice):
+  path = tmp_path / "voice of an ünicode name.flac"
+  stereo = np.tile(voice(1.5, 44_100), (2, 1))
+  soundfile.write(path, stereo.T, 44_100)
+  output_dir = run_infer(path, seed=3, temperature=0.9)
+  assert sorted(p.name for p in output_dir.iterdir()) == [
+    "accompaniment.json",
+    "instrumental.wav",
+    "mix.wav",
+    "picture.png",
+  ]
+  mix, rate_hz = soundfile.read(output_dir / "mix.wav")
+  instrumental, _ = soundfile.read(output_dir / "instrumental.wav")
+  details = json.loads((output_dir / "accompaniment.json").read_text())
+  assert (mix.shape, rate_hz) == (stereo.T.shape, 44_100)
+  np.testing.assert_allclose(mix[:, 0], details["mix_gain"] * (stereo[0] + instrumental), atol=1e-4)
+  assert (details["seed"], details["sampling"]["temperature"], details["windows"]) == (3, 0.9, 2)
+
+
+def bad_vocals(folder, voice):
+  """Name → (path, words of the error)."""
+  (folder / "text.wav").write_text("this is not audio")
+  (folder / "empty.wav").touch()
+  sounds = {
+    "nothing": np.zeros(0),
+    "silent": np.zeros(16_000),
+    "nan": np.where(np.arange(16_000) == 77, np.nan, voice(1.0)),
+    "three": np.tile(voice(1.0), (3, 1)).T,
+    "short": voice(0.1),
+    "long": np.zeros(4_000 * 7_200),
+  }
+  for name, samples in sounds.items():
+    rate_hz = 4_000 if name == "long" else 16_000
+    subtype = "FLOAT" if name == "nan" else "PCM_16"
+    soundfile.write(folder / f"{name}.wav", samples, rate_hz, subtype=subtype)
+  return {
+    "missing.wav": "no such file",
+    "text.wav": "not audio",
+    "empty.wav": "empty",
+    "nothing.wav": "no samples",
+    "silent.wav": "silent",
+    "nan.wav": "not finite",
+    "three.wav": "3 channels",
+    "short.wav": "0.10 s",
+    "long.wav": "7200 s",
+  }
+
+
+def test_every_kind_of_bad_vocals_is_refused_by_name(run_infer, tmp_path, voice):
+  cases = bad_vocals(tmp_path, voice)
+  for name, words in cases.items():
+    with pytest.raises(InputError, match=words):
+      run_infer(tmp_path / name)
+    assert not (tmp_path / "out").exists(), name
+
+
+def test_a_bad_model_directory_is_refused(run_infer, tmp_path, voice):
+  soundfile.write(tmp_path / "voice.wav", voice(1.0), 16_000)
+  with pytest.raises(InputError, match=r"model\.json"):
+    run_infer(tmp_path / "voice.wav", model_dir=str(tmp_path))
+  with pytest.raises(InputError, match="no checkpoint of step 8; it has 7"):
+    run_infer(tmp_path / "voice.wav", step=8)
+  assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_process_ends_with_status_2_and_one_line(tmp_path):
+  command = [sys.executable, "-m", "singsong_jax.infer", "--vocals=nowhere.wav", "--model_dir=m"]
+  result = subprocess.run([*command, f"--output_dir={tmp_path / 'out'}"], capture_output=True, text=True)
+  assert result.returncode == 2
+  assert result.stderr == "error: cannot read nowhere.wav: no such file\n"
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_nothing_half_written(model_dir, tmp_path, voice):
+  soundfile.write(tmp_path / "voice.wav", voice(1.0), 16_000)
+  limit = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+  ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+  code = limit + ignore + "runpy.run_module('singsong_jax.infer', run_name='__main__')"
+  arguments = [
+    f"--vocals={tmp_path / 'voice.wav'}",
+    f"--model_dir={model_dir}",
+    f"--output_dir={tmp_path / 'out'}",
+  ]
+  result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+  assert result.returncode == 2
+  assert "instrumental.wav: File too large" in result.stderr.splitlines()[-1]
+  assert list((tmp_path / "out").iterdir()) == []

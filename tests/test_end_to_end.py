@@ -1,0 +1,98 @@
+"""The whole chain on six short songs, as commands: synthesise → prepare → train → resume → infer."""
+
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from singsong_jax.tokens.featurization import layouts
+
+ROOT = pathlib.Path(__file__).parent.parent
+AXES = (
+  "system/singsong",
+  "size/tiny",
+  "vocals/noisy",
+  "features/s_sa",
+  "hardware/cpu",
+  "trainer/native",
+  "run/smoke",
+)
+
+
+def run(module, *arguments):
+  command = [sys.executable, "-m", module, *map(str, arguments)]
+  result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+  return result.stdout + result.stderr
+
+
+def train(data_dir, model_dir, total_steps):
+  files = [f"--gin_file=gin/{axis}.gin" for axis in AXES]
+  macros = [f"--gin.DATA_DIR='{data_dir}'", f"--gin.MODEL_DIR='{model_dir}'"]
+  return run("singsong_jax.train", *files, *macros, f"--gin.train.total_steps={total_steps}")
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+  """Runs the chain once; the folder it left."""
+  folder = tmp_path_factory.mktemp("chain")
+  run("data_pipelines.synthesize", f"--output_dir={folder}/corpus", "--num_songs=6", "--song_seconds=10")
+  run(
+    "data_pipelines.prepare",
+    f"--songs={folder}/corpus/songs",
+    f"--output_dir={folder}/data",
+    "--validation_fraction=0.4",
+  )
+  train(folder / "data", folder / "model", 2)
+  train(folder / "data", folder / "model", 4)
+  run(
+    "singsong_jax.infer",
+    f"--vocals={folder}/corpus/stems/song_00000/vocals.wav",
+    f"--model_dir={folder}/model",
+    f"--output_dir={folder}/output",
+  )
+  return folder
+
+
+@pytest.mark.slow
+def test_every_clip_is_accounted_for(chain):
+  counts = json.loads((chain / "data/manifest.json").read_text())["counts"]["clips"]
+  assert counts["in"] == 6
+  assert counts["kept"] + sum(counts["filtered"].values()) + counts["dead_lettered"] == 6
+
+
+@pytest.mark.slow
+def test_the_loss_starts_where_an_ignorant_model_does_and_falls(chain):
+  rows = [json.loads(line) for line in (chain / "model/metrics/train.jsonl").read_text().splitlines()]
+  losses = [row["loss"] for row in rows]
+  assert rows[-1]["step"] == 4
+  assert losses[0] == pytest.approx(math.log(layouts("s_sa")[1].vocabulary.size), abs=1.0)
+  assert losses[-1] < losses[0]
+
+
+@pytest.mark.slow
+def test_the_accompaniment_is_audible_and_as_long_as_the_vocal(chain):
+  vocals, vocals_rate_hz = soundfile.read(chain / "corpus/stems/song_00000/vocals.wav")
+  for name in ("instrumental", "mix"):
+    waveform, rate_hz = soundfile.read(chain / f"output/{name}.wav")
+    assert (len(waveform), rate_hz) == (len(vocals), vocals_rate_hz)
+    assert np.sqrt(np.mean(waveform**2)) > 1e-3
+  assert (chain / "output/picture.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_tensorboard_has_scalars_and_audio(chain):
+  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+  tags = set()
+  for events in (chain / "model/tensorboard").rglob("events.*"):
+    reader = EventAccumulator(str(events.parent))
+    reader.Reload()
+    tags |= set(reader.Tags()["tensors"]) | set(reader.Tags()["audio"]) | set(reader.Tags()["scalars"])
+  assert any("loss" in tag for tag in tags)
+  assert any("generated" in tag for tag in tags)
