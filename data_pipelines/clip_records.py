@@ -1,0 +1,95 @@
+"""The intermediate `clips/` files: vocals and instrumental at 16 kHz, as FLAC inside TFRecords.
+
+    clips/<2 hex>/<song key>.tfrecord     one file a song, one record a clip that passed the filter
+    clips/<2 hex>/<song key>.json         what became of the song; written after the records
+
+FLAC with 24 bits halves the size of float32 and errs by less than 2⁻²⁴ of full scale. A separated
+stem may exceed full scale, so each is stored divided by a power of two, its `gain`.
+"""
+
+import dataclasses
+import io
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile
+import tensorflow as tf
+
+from data_pipelines.find_songs import Song
+from data_pipelines.settings import MODEL_RATE_HZ, DataDir
+from tasks import schema
+
+_STEMS = ("vocals", "instrumental")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipRecord:
+  """A clip ready for the tokenisers: float32 `[samples]` at 16 kHz; levels measured at 44.1 kHz."""
+
+  clip_id: str
+  song_id: str
+  offset_seconds: float
+  vocals: np.ndarray
+  instrumental: np.ndarray
+  vocals_peak_rms_db: float
+  instrumental_peak_rms_db: float
+
+
+def clips_path(data_dir: DataDir, song: Song) -> pathlib.Path:
+  """Where the clips of a song are."""
+  return data_dir.clips / song.key[:2] / f"{song.key}.tfrecord"
+
+
+def serialize(record: ClipRecord) -> bytes:
+  """One clip as a tf.train.Example."""
+  features = {}
+  for name, value in vars(record).items():
+    if name in _STEMS:
+      gain, encoded = _to_flac(value)
+      features[f"{name}_gain"] = _floats(gain)
+      features[f"{name}_flac"] = _bytes(encoded)
+    else:
+      features[name] = _bytes(value.encode()) if isinstance(value, str) else _floats(value)
+  example = tf.train.Example(features=tf.train.Features(feature=features))
+  return example.SerializeToString(deterministic=True)
+
+
+def read_clips(path: pathlib.Path) -> Iterator[ClipRecord]:
+  """The clips of one song. Raises InputError when the file is missing or damaged."""
+  for serialized in schema.read_records(path):
+    features = tf.train.Example.FromString(serialized).features.feature
+    stems = {
+      name: _from_flac(
+        features[f"{name}_gain"].float_list.value[0], features[f"{name}_flac"].bytes_list.value[0]
+      )
+      for name in _STEMS
+    }
+    text = {name: features[name].bytes_list.value[0].decode() for name in ("clip_id", "song_id")}
+    numbers = {
+      name: features[name].float_list.value[0]
+      for name in ("offset_seconds", "vocals_peak_rms_db", "instrumental_peak_rms_db")
+    }
+    yield ClipRecord(**stems, **text, **numbers)
+
+
+def _to_flac(waveform: np.ndarray) -> tuple[float, bytes]:
+  # 23 bits and a sign: beyond 1 − 2⁻²³ libsndfile would clip.
+  exponent = np.frexp(np.abs(waveform).max() / (1 - 2**-23))[1]
+  gain = float(2.0 ** max(0, exponent))
+  encoded = io.BytesIO()
+  soundfile.write(encoded, waveform / gain, MODEL_RATE_HZ, format="FLAC", subtype="PCM_24")
+  return gain, encoded.getvalue()
+
+
+def _from_flac(gain: float, encoded: bytes) -> np.ndarray:
+  waveform, _ = soundfile.read(io.BytesIO(encoded), dtype="float32")
+  return waveform * np.float32(gain)
+
+
+def _floats(value: float) -> tf.train.Feature:
+  return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+
+
+def _bytes(value: bytes) -> tf.train.Feature:
+  return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

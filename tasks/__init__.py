@@ -1,0 +1,1 @@
+"""SeqIO tasks over the records that `data_pipelines` writes."""

@@ -1,0 +1,226 @@
+"""Batches for the trainer, from SeqIO tasks: gin's link between data and `training`.
+
+A batch is what SeqIO's encoder-decoder converter makes, int32 numpy:
+
+    encoder_input_tokens [B, S]   decoder_input_tokens [B, T] = BOS, then targets shifted right
+    decoder_target_tokens [B, T]  decoder_loss_weights [B, T] = 1
+"""
+
+import io
+import json
+import pathlib
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+
+import gin
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from singsong_jax.errors import InputError
+from singsong_jax.tokens.vocabulary import Vocabulary
+from singsong_jax.tokens.windows import Geometry
+from tasks import singsong
+from tasks.corpus import Corpus
+
+tf.config.set_visible_devices([], "GPU")  # TensorFlow would take all the memory JAX needs
+
+_READER_THREADS = 2
+_SETTINGS_FILE = "settings.json"
+Batch = dict[str, np.ndarray]
+
+
+class TrainIterator(Iterator[Batch]):
+  """Endless shuffled batches, with a position that can be saved and restored exactly."""
+
+  def __init__(
+    self,
+    make_dataset: Callable[[], tf.data.Dataset],
+    settings: Mapping,
+    corpora: list[Corpus],
+    split: str,
+  ):
+    """`make_dataset` gives equal datasets; `settings` are JSON and tell which sequence they have."""
+    self._make_dataset = make_dataset
+    self._settings = dict(settings)
+    self._corpora = corpora
+    self._split = split
+    self._iterator = iter(make_dataset())
+
+  def __next__(self) -> Batch:
+    try:
+      return {name: tensor.numpy() for name, tensor in next(self._iterator).items()}
+    except tf.errors.OpError as error:
+      raise explain(error, self._corpora, self._split) from error
+
+  def state(self) -> bytes:
+    """The position: file offsets, shuffle buffer, noise draws. An archive of a TensorFlow checkpoint."""
+    buffer = io.BytesIO()
+    with (
+      tempfile.TemporaryDirectory() as folder,
+      zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+      tf.train.Checkpoint(iterator=self._iterator).write(f"{folder}/position")
+      for path in sorted(pathlib.Path(folder).iterdir()):
+        archive.write(path, path.name)
+      archive.writestr(_SETTINGS_FILE, json.dumps(self._settings))
+    return buffer.getvalue()
+
+  def restore(self, state: bytes) -> None:
+    """Goes to a saved position.
+
+    Raises:
+      InputError: it was saved with other data or settings.
+    """
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(io.BytesIO(state)) as archive:
+      self._check_settings(json.loads(archive.read(_SETTINGS_FILE)))
+      archive.extractall(folder)
+      # A position before the first batch says nothing about the order: that needs a new iterator of a
+      # new dataset, since a second iterator of the same one shuffles anew.
+      self._iterator = iter(self._make_dataset())
+      tf.train.Checkpoint(iterator=self._iterator).read(f"{folder}/position").assert_consumed()
+
+  def _check_settings(self, saved: Mapping) -> None:
+    for name, value in self._settings.items():
+      if saved.get(name) != value:
+        raise InputError(
+          f"cannot continue in the data: {name} was {saved.get(name)!r} and is now {value!r}; "
+          "use the same data and settings, or another --model_dir"
+        )
+
+
+@gin.configurable(module="tasks.datasets")
+def train_iterator(
+  *,
+  data_dir: str,
+  vocals: str,
+  features: str,
+  batch_size: int,
+  seed: int,
+  split: str = "train",
+  corpora: Mapping[str, float] | None = None,
+  shuffle_buffer_size: int = singsong.SHUFFLE_BUFFER_SIZE,
+  vocabulary: Vocabulary = Vocabulary(),
+  geometry: Geometry = Geometry(),
+) -> TrainIterator:
+  """Batches without end: shuffled, a fresh noise draw each time a clip comes up, whole batches only.
+
+  Args:
+    data_dir: folder that `data_pipelines.prepare` wrote.
+    vocals: `'clean'` or `'noisy'`.
+    features: as in `FEATURIZATIONS`.
+    batch_size: examples in a batch.
+    seed: of order and draws.
+    split: which songs.
+    corpora: further data directories and their rates, relative to 1 for `data_dir`.
+    shuffle_buffer_size: examples; less where the split is smaller. They are part of `state()`.
+    vocabulary: the model's.
+    geometry: the model's.
+
+  Raises:
+    InputError: the data are missing, empty, damaged or made for another model.
+  """
+  rates = {data_dir: 1.0} | dict(corpora or {})
+  loaded = [Corpus.load(folder, vocabulary, geometry) for folder in rates]
+  parts = []
+  for index, (corpus, rate) in enumerate(zip(loaded, rates.values())):
+    corpus.paths(split)  # raises where there is nothing to read
+    task = singsong.make_task(
+      f"corpus_{index}",
+      str(corpus.data_dir),
+      vocals,
+      features,
+      vocabulary=vocabulary,
+      geometry=geometry,
+      shuffle_buffer_size=min(shuffle_buffer_size, corpus.num_records[split]),
+    )
+    parts.append((task, rate))
+  settings = {
+    "data": [[corpus.fingerprint, rate] for corpus, rate in zip(loaded, rates.values())],
+    "vocals": vocals,
+    "features": features,
+    "batch_size": batch_size,
+    "seed": seed,
+    "split": split,
+    "shuffle_buffer_size": shuffle_buffer_size,
+  }
+  lengths = singsong.task_feature_lengths(features, vocabulary, geometry)
+
+  def make_dataset() -> tf.data.Dataset:
+    # SeqIO's memory cache would become part of every saved position.
+    dataset = seqio.Mixture("corpora", parts).get_dataset(
+      lengths, split, shuffle=True, seed=seed, num_epochs=None, try_in_mem_cache=False
+    )
+    dataset = singsong.feature_converter()(dataset, lengths)
+    return dataset.batch(batch_size, drop_remainder=True).with_options(_options())
+
+  return TrainIterator(make_dataset, settings, loaded, split)
+
+
+@gin.configurable(module="tasks.datasets")
+def eval_batches(
+  *,
+  data_dir: str,
+  vocals: str,
+  features: str,
+  batch_size: int,
+  split: str = "validation",
+  num_batches: int | None = None,
+  vocabulary: Vocabulary = Vocabulary(),
+  geometry: Geometry = Geometry(),
+) -> list[Batch]:
+  """The same batches every time: in file order, with noise draw 0.
+
+  A last batch with too few examples is filled with repetitions of loss weight 0, so that every
+  batch has one shape and metrics count each example once.
+
+  Args:
+    num_batches: at most so many; None for all.
+
+  Raises:
+    InputError: as `train_iterator`.
+  """
+  corpus = Corpus.load(data_dir, vocabulary, geometry)
+  corpus.paths(split)
+  task = singsong.make_task(
+    "evaluation", data_dir, vocals, features, vocabulary=vocabulary, geometry=geometry
+  )
+  lengths = singsong.task_feature_lengths(features, vocabulary, geometry)
+  # Any seed will do: there is one draw to choose from.
+  dataset = task.get_dataset(lengths, split, shuffle=False, seed=0)
+  dataset = singsong.feature_converter()(dataset, lengths).batch(batch_size)
+  if num_batches is not None:
+    dataset = dataset.take(num_batches)
+  try:
+    batches = list(dataset.with_options(_options()).as_numpy_iterator())
+  except tf.errors.OpError as error:
+    raise explain(error, [corpus], split) from error
+  return [fill(batch, batch_size) for batch in batches]
+
+
+def fill(batch: Batch, batch_size: int) -> Batch:
+  """Repeats rows up to `batch_size`, with loss weight 0."""
+  rows = len(batch["decoder_loss_weights"])
+  filled = {name: np.resize(array, (batch_size, *array.shape[1:])) for name, array in batch.items()}
+  filled["decoder_loss_weights"][rows:] = 0
+  return filled
+
+
+def explain(error: tf.errors.OpError, corpora: list[Corpus], split: str) -> InputError:
+  """The precise fault in the records where there is one, else TensorFlow's own words."""
+  try:
+    for corpus in corpora:
+      corpus.check(split)
+  except InputError as fault:
+    return fault
+  folders = ", ".join(str(corpus.data_dir) for corpus in corpora)
+  return InputError(f"cannot read the {split} records of {folders}: {error.message}")
+
+
+def _options() -> tf.data.Options:
+  options = tf.data.Options()
+  options.deterministic = True
+  options.threading.private_threadpool_size = _READER_THREADS
+  options.threading.max_intra_op_parallelism = 1
+  return options
