@@ -10,6 +10,7 @@
 #
 # Makes .venv with the system's Python 3.11 or 3.12 if there is none. pip's own configuration holds.
 set -euo pipefail
+caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 say() { printf '\033[1m» %s\033[0m\n' "$*" >&2; }
@@ -44,6 +45,12 @@ setup() {
   echo "$wanted" >"$stamp"
 }
 
+# A path as the caller meant it, though this script works in the repository.
+path() {
+  [[ $1 != *\'* ]] || fail "$1: a path must not contain a quote"
+  if [[ $1 == /* || $1 == *://* || $caller == "$PWD" ]]; then echo "$1"; else echo "$caller/$1"; fi
+}
+
 hardware() {
   if command -v nvidia-smi >/dev/null; then echo gpu; elif [[ -e /dev/accel0 ]]; then echo tpu; else echo cpu; fi
 }
@@ -55,11 +62,12 @@ compose() {
   local rest=() argument name value
   for argument in "$@"; do
     name=${argument%%=*} name=${name#--} value=${argument#*=}
-    if [[ $argument == --*=* && -n ${axis[$name]:-} ]]; then
+    if [[ $argument == --?*=* && -n ${axis[$name]:-} ]]; then
       [[ -f gin/$name/$value.gin ]] ||
         fail "--$name=$value: there is no gin/$name/$value.gin; choose one of $(cd "gin/$name" && echo *.gin | sed 's/\.gin//g')"
       axis[$name]=$value
     elif [[ $argument == --model_dir=* || $argument == --data_dir=* ]]; then
+      value=$(path "$value") || exit
       rest+=("--gin.${name^^}='$value'")
     else
       rest+=("$argument")
@@ -68,7 +76,7 @@ compose() {
   for name in system size vocals features hardware trainer run; do
     echo "--gin_file=gin/$name/${axis[$name]}.gin"
   done
-  printf '%s\n' "${rest[@]}"
+  if ((${#rest[@]})); then printf '%s\n' "${rest[@]}"; fi
 }
 
 train() {
@@ -81,6 +89,7 @@ train() {
 # Each of the five commands continues where it stopped, so the whole does.
 demo() {
   local python=.venv/bin/python started=$SECONDS
+  caller=$PWD # its folder is in the repository, whoever calls
   if [[ ${1:-} == --fresh ]]; then
     run rm -rf demo
   fi
@@ -100,6 +109,9 @@ esac
 setup
 case ${1:-} in
   --setup_only) ;;
-  "" | --fresh) demo "$@" ;;
+  "" | --fresh)
+    (($# < 2)) || fail "--fresh is for the demo, which takes nothing else; got ${*:2}"
+    demo "$@"
+    ;;
   *) train "$@" ;;
 esac

@@ -11,7 +11,7 @@ from singsong_jax.tokens.windows import whole_frames
 
 
 def load_clips(song: Song, window_seconds: float) -> list[Clip]:
-  """Reads and cuts one song (AUDIO_SPEC, §E4).
+  """Reads and cuts one song.
 
   Raises:
     InputError: the file cannot be used (`read_audio` says why), or it is shorter than one clip.

@@ -4,7 +4,7 @@
            ─ (SeqIO's cache) ─ draw_inputs ─→ inputs [S], targets [T]
 
 id = block start of the position + code (`singsong_jax/tokens/featurization.py`). For Clean R = 1.
-Drawing comes after the cache, so that every epoch hears fresh noise (AUDIO_SPEC, §C3.6).
+Drawing comes after the cache, so that every epoch hears fresh noise.
 """
 
 from collections.abc import Mapping

@@ -92,7 +92,7 @@ def write_wav(
   encoded = io.BytesIO()
   soundfile.write(encoded, waveform.T, sample_rate_hz, subtype=subtype, format="WAV")
   with files.replacing(path) as temporary:
-    temporary.write_bytes(encoded.getbuffer())
+    temporary.write_bytes(encoded.getvalue())
 
 
 @contextlib.contextmanager

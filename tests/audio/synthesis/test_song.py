@@ -36,7 +36,7 @@ def test_drums_are_on_the_beats(song):
 
 
 def chroma(waveform, rate_hz=16_000, size=4_096):
-  """Magnitude per pitch class, 60 … 2100 Hz (AUDIO_SPEC §I2). [frames, 12], hop 512"""
+  """Magnitude per pitch class, 60 … 2100 Hz. [frames, 12], hop 512"""
   frames = np.lib.stride_tricks.sliding_window_view(waveform, size)[::512] * np.hanning(size)
   hz = np.fft.rfftfreq(size, 1 / rate_hz)
   used = (hz > 60) & (hz < 2_100)
