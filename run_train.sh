@@ -10,12 +10,16 @@
 #
 # Makes .venv with the system's Python 3.11 or 3.12 if there is none. pip's own configuration holds.
 set -euo pipefail
+# A training that saves and exits well when asked to stop must not let the demo's next command start.
+trap 'exit 130' INT
+trap 'exit 143' TERM
 caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 say() { printf '\033[1m» %s\033[0m\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
-run() { say "$(printf '%q ' "$@")"; "$@"; }
+show() { say "$(printf '%q ' "$@")"; }
+run() { show "$@"; "$@"; }
 
 find_python() {
   for candidate in python3 python3.12 python3.11; do
@@ -27,6 +31,13 @@ find_python() {
   fail "Python 3.11 or 3.12 is needed; python3 is $(python3 --version 2>&1 || true)"
 }
 
+hardware() {
+  if command -v nvidia-smi >/dev/null; then echo gpu; elif [[ -e /dev/accel0 ]]; then echo tpu; else echo cpu; fi
+}
+
+# A machine with an accelerator gets jax for it.
+[[ $(hardware) == cpu ]] || SINGSONG_EXTRAS=${SINGSONG_EXTRAS:+$SINGSONG_EXTRAS,}$(hardware)
+
 # Installs once; again only when pyproject.toml or constraints.txt change or an extra is missing.
 setup() {
   local python wanted stamp=".venv/installed${SINGSONG_EXTRAS:+.$SINGSONG_EXTRAS}"
@@ -35,24 +46,23 @@ setup() {
     return
   fi
   python=$(find_python)
-  if [[ ! -x .venv/bin/python ]]; then
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     say "making .venv with $("$python" --version)"
-    "$python" -m venv .venv
+    "$python" -m venv --clear .venv ||
+      fail "$python cannot make virtual environments; install its venv package (Debian: python3-venv)"
   fi
   say "installing the pinned versions of constraints.txt into .venv (about 3.5 GB; minutes the first time)"
   .venv/bin/python -m pip install --disable-pip-version-check --quiet \
-    --constraint constraints.txt --editable ".${SINGSONG_EXTRAS:+[$SINGSONG_EXTRAS]}"
+    --constraint constraints.txt --config-settings editable_mode=compat --editable ".${SINGSONG_EXTRAS:+[$SINGSONG_EXTRAS]}"
   echo "$wanted" >"$stamp"
 }
 
 # A path as the caller meant it, though this script works in the repository.
 path() {
   [[ $1 != *\'* ]] || fail "$1: a path must not contain a quote"
-  if [[ $1 == /* || $1 == *://* || $caller == "$PWD" ]]; then echo "$1"; else echo "$caller/$1"; fi
-}
-
-hardware() {
-  if command -v nvidia-smi >/dev/null; then echo gpu; elif [[ -e /dev/accel0 ]]; then echo tpu; else echo cpu; fi
+  local given=${1/#\~\//$HOME/}
+  [[ -n $given ]] || fail "a path is empty"
+  if [[ $given == /* || $given == *://* || $caller == "$PWD" ]]; then echo "$given"; else echo "$caller/$given"; fi
 }
 
 # Prints the arguments of singsong_jax.train, one a line: a gin file for each axis, then the rest.
@@ -62,6 +72,7 @@ compose() {
   local rest=() argument name value
   for argument in "$@"; do
     name=${argument%%=*} name=${name#--} value=${argument#*=}
+    [[ $argument != --* || -z ${axis[${name:-none}]:-} || $argument == *=* ]] || fail "write $argument=<value>"
     if [[ $argument == --?*=* && -n ${axis[$name]:-} ]]; then
       [[ -f gin/$name/$value.gin ]] ||
         fail "--$name=$value: there is no gin/$name/$value.gin; choose one of $(cd "gin/$name" && echo *.gin | sed 's/\.gin//g')"
@@ -73,21 +84,27 @@ compose() {
       rest+=("$argument")
     fi
   done
+  if [[ " $* " == *" --dry_run "* ]]; then # it reads and writes nothing, and gin wants a value all the same
+    [[ " $*" == *" --model_dir="* ]] || rest+=(--gin.MODEL_DIR=unused)
+    [[ " $*" == *" --data_dir="* ]] || rest+=(--gin.DATA_DIR=unused)
+  fi
   for name in system size vocals features hardware trainer run; do
     echo "--gin_file=gin/$name/${axis[$name]}.gin"
   done
   if ((${#rest[@]})); then printf '%s\n' "${rest[@]}"; fi
 }
 
-train() {
+# Sets `command` to the training the arguments stand for.
+train_command() {
   local arguments
   arguments=$(compose "$@") # on its own line, so that a failure ends the script
   mapfile -t arguments <<<"$arguments"
-  run .venv/bin/python -m singsong_jax.train "${arguments[@]}"
+  command=(.venv/bin/python -m singsong_jax.train "${arguments[@]}")
 }
 
 # Each of the five commands continues where it stopped, so the whole does.
 demo() {
+  setup
   local python=.venv/bin/python started=$SECONDS
   caller=$PWD # its folder is in the repository, whoever calls
   if [[ ${1:-} == --fresh ]]; then
@@ -96,7 +113,8 @@ demo() {
   run $python -m data_pipelines.synthesize --output_dir=demo/corpus --num_songs=40 --song_seconds=20 --seed=0
   run $python -m data_pipelines.synthesize --output_dir=demo/unheard --num_songs=1 --song_seconds=10 --seed=1000
   run $python -m data_pipelines.prepare --songs=demo/corpus/songs --output_dir=demo/data
-  train --size=tiny --run=demo --hardware=cpu --data_dir=demo/data --model_dir=demo/model
+  train_command --size=tiny --run=demo --hardware=cpu --data_dir=demo/data --model_dir=demo/model
+  run "${command[@]}"
   run $python -m singsong_jax.infer --vocals=demo/unheard/stems/song_00000/vocals.wav \
     --model_dir=demo/model --output_dir=demo/output
   say "done in $((SECONDS - started)) s: listen to demo/output/mix.wav, look at demo/output/picture.png"
@@ -104,14 +122,16 @@ demo() {
 }
 
 case ${1:-} in
-  -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit ;;
-esac
-setup
-case ${1:-} in
-  --setup_only) ;;
+  -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' run_train.sh ;;
+  --setup_only) setup ;;
   "" | --fresh)
     (($# < 2)) || fail "--fresh is for the demo, which takes nothing else; got ${*:2}"
     demo "$@"
     ;;
-  *) train "$@" ;;
+  *)
+    train_command "$@" # before minutes of installing
+    setup
+    show "${command[@]}"
+    exec "${command[@]}" # so that signals meant for the training reach it
+    ;;
 esac

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import shutil
 import sys
 from collections.abc import Sequence
@@ -49,8 +48,8 @@ def prepare(
   for name, value in (("songs", songs), ("output_dir", output_dir)):
     if not value:
       raise InputError(f"--{name} is missing")
-  data_dir = DataDir(pathlib.Path(output_dir).resolve())
-  found, other_files = find_songs(pathlib.Path(songs).resolve())
+  data_dir = DataDir(files.local_folder(output_dir).resolve())
+  found, other_files = find_songs(files.local_folder(songs).resolve())
   job = describe(settings, found)
   make_separator(settings)  # says what is wrong with the settings before any work
   if fresh:

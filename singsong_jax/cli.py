@@ -51,7 +51,6 @@ def run(main: Callable[[list[str]], None], *, uses_gin: bool = False) -> None:
   Status 0 on success, 2 with `error: …` on bad input or an unusable file system, 130 after Ctrl-C.
   Anything else is a bug and keeps its traceback.
   """
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports a missing GPU as an error
   app.run(functools.partial(_run, main, uses_gin), flags_parser=functools.partial(_parse_flags, uses_gin))
 
 

@@ -29,7 +29,28 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   except OSError as error:
     raise InputError(f"cannot write {path}: {error.strerror or error}") from error
   finally:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a folder that is none has been complained about already
+      temporary.unlink(missing_ok=True)
+
+
+def local_folder(path: str | os.PathLike) -> pathlib.Path:
+  """`path` as an absolute path.
+
+  Raises:
+    InputError: it is the address of a bucket: only folders of this machine, mounted ones among them, work.
+  """
+  if "://" in str(path):
+    raise InputError(f"{path} is not a folder of this machine; mount the bucket and give its path")
+  return pathlib.Path(path).absolute()
+
+
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
+  """Makes a folder for results, and its parents. Raises InputError where that cannot be."""
+  try:
+    pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(f"cannot use {path} as a folder: {error.strerror}") from error
+  return pathlib.Path(path)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -22,7 +22,7 @@ _VOCALS = flags.DEFINE_string(
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "folder for the results", required=True)
 _STEP = flags.DEFINE_integer("step", None, "checkpoint to use (default: the newest)")
-_SEED = flags.DEFINE_integer("seed", 0, "of the noise and the sampling")
+_SEED = flags.DEFINE_integer("seed", 0, "of the noise and the sampling", lower_bound=0, upper_bound=2**32 - 1)
 _TEMPERATURE = flags.DEFINE_float("temperature", _DEFAULTS.temperature, "of the sampling")
 _TOP_K = flags.DEFINE_integer("top_k", _DEFAULTS.top_k, "sample among the k likeliest codes; 0: among all")
 _GREEDY = flags.DEFINE_bool("greedy", _DEFAULTS.greedy, "take the likeliest code at every position")
@@ -36,15 +36,17 @@ def main(_) -> None:
   waveform, sample_rate_hz = read_audio(_VOCALS.value)  # [channels, samples]
   accompanist.check_vocals(waveform, sample_rate_hz, _MAX_SECONDS.value)
   model = accompanist.Accompanist.from_checkpoint(_MODEL_DIR.value, _STEP.value)
+  output_dir = files.make_folder(_OUTPUT_DIR.value)  # now, not after minutes of generating
   options = SamplingOptions(temperature=_TEMPERATURE.value, top_k=_TOP_K.value, greedy=_GREEDY.value)
   result = model.accompany(
     waveform, sample_rate_hz, seed=_SEED.value, options=options, max_seconds=_MAX_SECONDS.value
   )
-  write_results(pathlib.Path(_OUTPUT_DIR.value), waveform, sample_rate_hz, result)
+  write_results(output_dir, waveform, sample_rate_hz, result)
 
 
 def write_results(output_dir: pathlib.Path, vocals, sample_rate_hz: int, result) -> None:
-  """Writes the four outputs; the JSON comes last, so that its presence means all are there."""
+  """Writes the four outputs. The JSON goes first and comes last: it is there only beside its own three."""
+  (output_dir / "accompaniment.json").unlink(missing_ok=True)
   write_wav(output_dir / "instrumental.wav", result.instrumental, sample_rate_hz)
   write_wav(output_dir / "mix.wav", result.mix, sample_rate_hz)
   tracks = {

@@ -24,6 +24,7 @@ class Corpus:
     schema: sizes of its records.
     num_records: of each split.
     num_shards: of each split.
+    tokenizers: fingerprints of the codec and the semantic encoder, which give the codes their meaning.
     fingerprint: SHA-256 (hex) of the manifest: equal for equal records.
   """
 
@@ -31,6 +32,7 @@ class Corpus:
   schema: RecordSchema
   num_records: dict[str, int]
   num_shards: dict[str, int]
+  tokenizers: dict[str, str]
   fingerprint: str
 
   @classmethod
@@ -63,6 +65,7 @@ class Corpus:
         schema=RecordSchema.from_description(manifest["schema"]),
         num_records={split: entry["records"] for split, entry in splits.items()},
         num_shards={split: entry["shards"] for split, entry in splits.items()},
+        tokenizers={part: entry["fingerprint"] for part, entry in manifest["tokenizers"].items()},
         fingerprint=hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest(),
       )
     except (KeyError, TypeError, ValueError) as error:
@@ -72,6 +75,15 @@ class Corpus:
     found = getattr(self.schema, what)
     if found != expected:
       raise InputError(f"{path} records {found}, but the model has {expected}; use data of the same {what}")
+
+  def check_same_tokenizers(self, other: "Corpus") -> None:
+    """Raises InputError where a code means one thing here and another in `other`."""
+    for part, fingerprint in self.tokenizers.items():
+      if other.tokenizers.get(part) != fingerprint:
+        raise InputError(
+          f"{self.data_dir} and {other.data_dir} were tokenised with different {part}; prepare one with the "
+          f"other's files (--codec, --semantics) to train on both"
+        )
 
   def paths(self, split: str) -> list[pathlib.Path]:
     """The files of a split, in order. Raises InputError for an empty split or a missing file."""

@@ -122,7 +122,11 @@ def train_iterator(
     InputError: the data are missing, empty, damaged or made for another model.
   """
   rates = {data_dir: 1.0} | dict(corpora or {})
+  if batch_size < 1:
+    raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
   loaded = [Corpus.load(folder, vocabulary, geometry) for folder in rates]
+  for corpus in loaded[1:]:
+    loaded[0].check_same_tokenizers(corpus)
   parts = []
   for index, (corpus, rate) in enumerate(zip(loaded, rates.values())):
     corpus.paths(split)  # raises where there is nothing to read
@@ -166,17 +170,13 @@ def eval_batches(
   features: str,
   batch_size: int,
   split: str = "validation",
-  num_batches: int | None = None,
   vocabulary: Vocabulary = Vocabulary(),
   geometry: Geometry = Geometry(),
-) -> list[Batch]:
-  """The same batches every time: in file order, with noise draw 0.
+) -> Iterator[Batch]:
+  """The same batches every time: in file order, with noise draw 0. Read as they are asked for.
 
   A last batch with too few examples is filled with repetitions of loss weight 0, so that every
   batch has one shape and metrics count each example once.
-
-  Args:
-    num_batches: at most so many; None for all.
 
   Raises:
     InputError: as `train_iterator`.
@@ -190,13 +190,11 @@ def eval_batches(
   # Any seed will do: there is one draw to choose from.
   dataset = task.get_dataset(lengths, split, shuffle=False, seed=0)
   dataset = singsong.feature_converter()(dataset, lengths).batch(batch_size)
-  if num_batches is not None:
-    dataset = dataset.take(num_batches)
   try:
-    batches = list(dataset.with_options(_options()).as_numpy_iterator())
+    for batch in dataset.with_options(_options()).as_numpy_iterator():
+      yield fill(batch, batch_size)
   except tf.errors.OpError as error:
     raise explain(error, [corpus], split) from error
-  return [fill(batch, batch_size) for batch in batches]
 
 
 def fill(batch: Batch, batch_size: int) -> Batch:

@@ -76,6 +76,18 @@ def test_the_loss_starts_where_an_ignorant_model_does_and_falls(chain):
 
 
 @pytest.mark.slow
+def test_a_continued_run_has_the_uninterrupted_ones_losses(chain):
+  """2 + 2 steps in two processes against 4 in one: real model, real data, to the last bit."""
+  train(chain / "data", chain / "whole", 4)
+  for split in ("train", "eval"):
+    losses = []
+    for model in ("model", "whole"):
+      lines = (chain / model / "metrics" / f"{split}.jsonl").read_text().splitlines()
+      losses.append({row["step"]: row["loss"] for row in map(json.loads, lines)})
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
 def test_the_accompaniment_is_audible_and_as_long_as_the_vocal(chain):
   vocals, vocals_rate_hz = soundfile.read(chain / "corpus/stems/song_00000/vocals.wav")
   for name in ("instrumental", "mix"):

@@ -1,4 +1,4 @@
-"""Who may import whom (docs/architecture.md, "Directions"), read off the imports themselves."""
+"""Who may import whom (docs/architecture.md, "Who may import whom"), read off the imports themselves."""
 
 import ast
 import pathlib
@@ -40,7 +40,19 @@ ALLOWED = {
 }
 FREE = {"singsong_jax.errors", "singsong_jax.files", "singsong_jax"}
 CORE = ("networks", "decoding", "systems", "training")
-HEAVY = ("tensorflow", "seqio", "apache_beam", "librosa", "soundfile", "torch", "transformers", "onnxruntime")
+HEAVY = (
+  "tensorflow",
+  "seqio",
+  "apache_beam",
+  "librosa",
+  "soundfile",
+  "torch",
+  "transformers",
+  "onnxruntime",
+  "tqdm",
+  "sklearn",
+  "matplotlib",
+)
 
 
 def imported_modules(path: pathlib.Path) -> set[str]:

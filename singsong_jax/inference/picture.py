@@ -61,4 +61,5 @@ def read_history(path: pathlib.Path) -> list[dict]:
   """The rows of a metrics file, one JSON object a line; none if there is no such file."""
   if not path.exists():
     return []
-  return [json.loads(line) for line in path.read_text().splitlines()]
+  lines = path.read_text().splitlines(keepends=True)
+  return [json.loads(line) for line in lines if line.endswith("\n")]  # a killed run leaves half a line

@@ -57,6 +57,9 @@ class EncoderDecoderConfig:
 
   def __post_init__(self):
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))  # gin and JSON give lists
+    for name in ("num_heads", "head_dim", "mlp_dim", "num_encoder_layers", "num_decoder_layers"):
+      if not isinstance(size := getattr(self, name), int) or size < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, got {size!r}")
     if self.position_scheme not in POSITION_SCHEMES:
       raise InputError(f"position_scheme must be one of {POSITION_SCHEMES}, got {self.position_scheme!r}")
     if self.emb_dim < 4 or self.emb_dim % 2:

@@ -11,10 +11,10 @@ _SYSTEMS = {SingSong.name: SingSong}
 
 def system_from_description(description: dict[str, Any]) -> System:
   """The system that `System.describe` described. Raises InputError for one this version cannot build."""
-  name = description.get("system")
+  name = description.get("system") if isinstance(description, dict) else None
   if name not in _SYSTEMS:
     raise InputError(f"unknown system {name!r}; this version knows {', '.join(_SYSTEMS)}")
   try:
     return _SYSTEMS[name].from_description(description)
-  except (KeyError, TypeError) as error:
+  except (KeyError, TypeError, ValueError) as error:
     raise InputError(f"the description of system {name!r} does not fit this version: {error}") from error

@@ -174,6 +174,11 @@ def load_checkpoint(
   return system, _restore_params(model_dir / FOLDER, step, system), step
 
 
+def newest_step(model_dir: pathlib.Path) -> int | None:
+  """Step of the newest complete checkpoint; None where there is none."""
+  return max(_steps(model_dir / FOLDER), default=None)
+
+
 def _steps(folder: pathlib.Path) -> list[int]:
   """Complete checkpoints, ascending: Orbax renames a folder to its step only when it is whole."""
   return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
@@ -204,25 +209,26 @@ def _check_shapes(saved: Any, wanted: Any) -> None:
       raise ValueError(f"{name} has shape {shapes[0].get(name)}, the model wants {shapes[1].get(name)}")
 
 
-def check_or_write_description(model_dir: pathlib.Path, system: System, has_checkpoints: bool) -> None:
-  """Writes `model.json`, unless checkpoints already depend on the one that is there.
+def write_description(model_dir: pathlib.Path, system: System) -> None:
+  """Writes `model.json`, which every later checkpoint depends on."""
+  files.write_json(model_dir / MODEL_FILE, system.describe())
 
-  Raises:
-    InputError: it describes another system; the message lists the values that differ.
-  """
-  path, description = model_dir / MODEL_FILE, system.describe()
-  if has_checkpoints:
-    check_same(files.read_json(path), description, path)
-  else:
-    files.write_json(path, description)
+
+def check_description(model_dir: pathlib.Path, system: System) -> None:
+  """Raises InputError if `model.json` describes another system; the message lists what differs."""
+  path = model_dir / MODEL_FILE
+  check_same(files.read_json(path), system.describe(), path)
+
+
+# Settings of how a model is computed, not of what it computes: they may change from machine to machine.
+_HOW = {"network.dtype", "network.remat"}
 
 
 def check_same(saved: dict[str, Any], wanted: dict[str, Any], where: str | os.PathLike) -> None:
   """Raises InputError listing the settings whose values differ."""
   old, new = _flat(saved), _flat(wanted)
-  differing = [
-    f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in sorted(old | new) if old.get(k) != new.get(k)
-  ]
+  names = sorted((old.keys() | new.keys()) - _HOW)
+  differing = [f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in names if old.get(k) != new.get(k)]
   if differing:
     raise InputError(
       f"{where} was trained with other settings ({'; '.join(differing)}); give those again, or another "

@@ -36,17 +36,19 @@ class Callback(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-  """When things happen, in steps; `train` explains the names."""
+  """When things happen, in steps, and other counts; `train` explains the names."""
 
   total_steps: int
   eval_period: int
   stats_period: int
   checkpoint_period: int
+  checkpoints_to_keep: int
+  num_microbatches: int
 
   def __post_init__(self):
     for name, value in dataclasses.asdict(self).items():
-      if value < 1:
-        raise InputError(f"{name}={value}: at least 1 is needed")
+      if not isinstance(value, int) or value < 1:
+        raise InputError(f"{name}={value!r}: a whole number of at least 1 is needed")
 
 
 @gin.configurable
@@ -99,6 +101,8 @@ def train(
     eval_period=eval_period,
     stats_period=stats_period,
     checkpoint_period=checkpoint_period,
+    checkpoints_to_keep=checkpoints_to_keep,
+    num_microbatches=num_microbatches,
   )
   partitioner = Partitioner(num_partitions)
   steps = Steps(system, optimizer, partitioner, seed=random_seed, num_microbatches=num_microbatches)
@@ -110,17 +114,20 @@ def train(
     )
     progress.say("dry run: the training step traces; nothing was allocated, read or written")
     return
-  directory = pathlib.Path(model_dir).absolute()
-  with StopRequest() as stop, Checkpoints(directory, checkpoints_to_keep) as checkpoints:
-    newest = checkpoints.latest_step()
-    checkpoints_lib.check_or_write_description(directory, system, newest is not None)
-    files.write_text(directory / "config.gin", gin.config_str())
-    if newest is not None and newest >= total_steps:
+  directory = files.local_folder(model_dir)
+  newest = checkpoints_lib.newest_step(directory)
+  if newest is not None:
+    checkpoints_lib.check_description(directory, system)
+    if newest >= total_steps:
       progress.say(f"{directory} is at step {newest} already and total_steps={total_steps}: nothing to do")
       return
+  data = train_dataset()  # before anything is written: what is wrong with the data shows here
+  eval_batches = list(itertools.islice(eval_dataset(), eval_steps)) if eval_dataset else []
+  with StopRequest() as stop, Checkpoints(directory, checkpoints_to_keep) as checkpoints:
+    if newest is None:
+      checkpoints_lib.write_description(directory, system)
     for callback in callbacks:
       _call(callback, "on_start", str(directory), system)
-    eval_batches = list(itertools.islice(eval_dataset(), eval_steps)) if eval_dataset else []
     run = _Run(
       directory=directory,
       steps=steps,
@@ -129,12 +136,13 @@ def train(
       learning_rate=optimizer.schedule,
       schedule=schedule,
       seed=random_seed,
-      data=train_dataset(),
+      data=data,
       eval_batches=eval_batches,
       checkpoints=checkpoints,
       callbacks=callbacks,
       progress=progress,
     )
+    files.write_text(directory / "config.gin", gin.config_str())  # now that nothing was refused
     run.go(stop)
 
 
@@ -284,7 +292,7 @@ class _Run:
   def _save(self) -> None:
     self._read_sums()  # raises on a loss that is not finite, which must not be saved
     self._watch.pause()
-    meta = {"step": self._step, "settings": self._settings, "totals": self._totals.sums}
+    meta = {"settings": self._settings, "totals": self._totals.sums}
     self._checkpoints.save(self._step, self._state, self._data.state(), meta)
     self._saved_step = self._step
     self._watch.resume()

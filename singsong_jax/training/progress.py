@@ -4,7 +4,6 @@ import sys
 import time
 
 import jax
-from tqdm import tqdm
 
 
 class Progress:
@@ -13,16 +12,20 @@ class Progress:
   def __init__(self, total: int):
     self._speaks = jax.process_index() == 0
     self._total = total
-    self._bar: tqdm | None = None
+    self._bar = None
 
   def start(self, done: int) -> None:
     if self._speaks and sys.stderr.isatty():
+      from tqdm import tqdm  # a GPU image may lack it; without a terminal nobody misses it
+
       self._bar = tqdm(total=self._total, initial=done, unit="step", desc="training", dynamic_ncols=True)
 
   def say(self, text: str) -> None:
     if self._speaks:
-      tqdm.write(text, file=sys.stderr)
-      sys.stderr.flush()
+      if self._bar is not None:
+        self._bar.write(text, file=sys.stderr)
+      else:
+        print(text, file=sys.stderr, flush=True)
 
   def advance(self) -> None:
     if self._bar is not None:

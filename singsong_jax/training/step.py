@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from singsong_jax.systems.base import System
 from singsong_jax.training.optimizers import Optimizer
-from singsong_jax.training.partitioning import Partitioner
+from singsong_jax.training.partitioning import Partitioner, num_rows
 from singsong_jax.training.state import TrainState, init_state
 
 # name → (sum, weight): what can be added over microbatches, steps and evaluation batches.
@@ -49,7 +49,9 @@ class Steps:
       donate_argnums=0,
       out_shardings=(sharding, partitioner.replicated),
     )
-    self.evaluate = jax.jit(make_eval_step(system, partitioner), out_shardings=partitioner.replicated)
+    self.evaluate = jax.jit(
+      make_eval_step(system, partitioner, num_microbatches), out_shardings=partitioner.replicated
+    )
 
 
 def make_train_step(
@@ -63,10 +65,14 @@ def make_train_step(
 
   def train_step(state: TrainState, batch) -> tuple[TrainState, Sums]:
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
+
+    def of_rows(index, rows):
+      loss = jax.value_and_grad(system.loss, has_aux=True)
+      (_, sums), gradients = loss(state.params, rows, jax.random.fold_in(rng, index))
+      return gradients, system.loss_weight(rows), sums
+
     with partitioner.context():
-      gradients, weight, sums = _sum_over_microbatches(
-        system, partitioner, state.params, batch, rng, num_microbatches
-      )
+      gradients, weight, sums = sum_over_microbatches(of_rows, batch, num_microbatches, partitioner)
     gradients = jax.tree.map(lambda g: g / weight, gradients)
     updates, opt_state = optimizer.transformation.update(gradients, state.opt_state, state.params)
     norms = {"gradient_norm": gradients, "parameter_norm": state.params}
@@ -76,23 +82,17 @@ def make_train_step(
   return train_step
 
 
-def _sum_over_microbatches(system, partitioner, params, batch, rng, num_microbatches):
-  """(gradients of the summed loss, target tokens, sums): of all rows, `1 / num_microbatches` at a time."""
-
-  def of_microbatch(index, rows):
-    loss = jax.value_and_grad(system.loss, has_aux=True)
-    (_, sums), gradients = loss(params, rows, jax.random.fold_in(rng, index))
-    return gradients, system.loss_weight(rows), sums
-
+def sum_over_microbatches(of_rows: Callable, batch, num_microbatches: int, partitioner: Partitioner):
+  """`of_rows(index, rows)`, a tree of arrays, summed over the microbatches, one in memory at a time."""
   if num_microbatches == 1:
-    return of_microbatch(0, batch)
+    return of_rows(0, batch)
 
   def add(total, numbered_rows):
-    return jax.tree.map(jnp.add, total, of_microbatch(*numbered_rows)), None
+    return jax.tree.map(jnp.add, total, of_rows(*numbered_rows)), None
 
   microbatches = split_rows(batch, num_microbatches, partitioner)
   first = jax.tree.map(lambda x: x[0], microbatches)
-  shapes = jax.eval_shape(of_microbatch, 0, first)
+  shapes = jax.eval_shape(of_rows, 0, first)
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
   return jax.lax.scan(add, zeros, (jnp.arange(num_microbatches), microbatches))[0]
 
@@ -111,11 +111,19 @@ def split_rows(batch, num_microbatches: int, partitioner: Partitioner):
   return jax.tree.map(split, batch)
 
 
-def make_eval_step(system: System, partitioner: Partitioner) -> Callable[[Any, Any], Sums]:
-  """`(params, batch) → sums`, without dropout; not jitted."""
+def make_eval_step(
+  system: System, partitioner: Partitioner, num_microbatches: int
+) -> Callable[[Any, Any], Sums]:
+  """`(params, batch) → sums`, without dropout; not jitted. Rows that do not divide go all at once."""
 
   def eval_step(params, batch) -> Sums:
+    divides = num_rows(batch) % (num_microbatches * partitioner.data_parallelism) == 0
     with partitioner.context():
-      return system.loss(params, batch, None)[1]
+      return sum_over_microbatches(
+        lambda _, rows: system.loss(params, rows, None)[1],
+        batch,
+        num_microbatches if divides else 1,
+        partitioner,
+      )
 
   return eval_step

@@ -12,7 +12,7 @@ from singsong_jax.systems.singsong import SingSong
 from singsong_jax.tokens.vocabulary import Vocabulary
 from singsong_jax.tokens.windows import Geometry
 from singsong_jax.training import optimizers
-from singsong_jax.training.checkpoints import Checkpoints, check_or_write_description
+from singsong_jax.training.checkpoints import Checkpoints, write_description
 from singsong_jax.training.state import init_state
 
 CODES = 16
@@ -56,7 +56,7 @@ def make_model(tmp_path_factory, tokenizers_dir):
 
   def make(system):
     model_dir = tmp_path_factory.mktemp("model")
-    check_or_write_description(model_dir, system, has_checkpoints=False)
+    write_description(model_dir, system)
     optimizer = optimizers.adafactor(optimizers.rsqrt_decay())
     state = jax.jit(lambda: init_state(system, optimizer.transformation, 0))()
     with Checkpoints(model_dir, keep=1) as checkpoints:

@@ -28,7 +28,7 @@ def random_record(index: int, schema: RecordSchema = SCHEMA) -> dict:
   return record
 
 
-def write_data_dir(folder, num_records=NUM_RECORDS, seed=0, num_shards=2, schema=SCHEMA):
+def write_data_dir(folder, num_records=NUM_RECORDS, seed=0, num_shards=2, schema=SCHEMA, tokenizers="c"):
   for split_index, (split, count) in enumerate(num_records.items()):
     first = 1000 * seed + 100 * split_index
     examples = [schema.to_example(random_record(first + i, schema)) for i in range(count)]
@@ -36,6 +36,7 @@ def write_data_dir(folder, num_records=NUM_RECORDS, seed=0, num_shards=2, schema
       write_records(path, examples[shard::num_shards])
   splits = {split: {"records": count, "shards": num_shards} for split, count in num_records.items()}
   manifest = {"schema": schema.describe(), "splits": splits, "seed": seed}
+  manifest["tokenizers"] = {"codec": {"fingerprint": tokenizers}, "semantics": {"fingerprint": "s"}}
   (folder / "manifest.json").write_text(json.dumps(manifest))
   return folder
 

@@ -71,7 +71,7 @@ def _has_new_step(path):
 
 @pytest.mark.slow
 def test_the_same_losses_on_eight_devices(tmp_path):
-  """8 × 1 and 4 × 2 (data × model) devices, also with microbatches, against one device."""
+  """8 × 1 and 4 × 2 (data × model) devices against one device."""
   layouts = {
     "one": start(tmp_path / "one"),
     "data": start(tmp_path / "data", devices=8),
