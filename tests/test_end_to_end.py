@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -26,7 +27,8 @@ AXES = (
 
 def run(module, *arguments):
   command = [sys.executable, "-m", module, *map(str, arguments)]
-  result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  environment = {**os.environ, "XLA_FLAGS": ""}  # these commands do compute
+  result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
   assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
   return result.stdout + result.stderr
 

@@ -24,11 +24,9 @@ class System(Protocol):
     """Training loss summed over the batch's target tokens, and metrics as `(sum, weight)` pairs.
 
     Sums and weights of microbatches, devices and batches add up; a mean is `sum / weight`, and a
-    weight of 0 means the batch has no such tokens. Dropout is on exactly when `dropout_rng` is given.
+    weight of 0 means the batch has no such tokens. 'loss' is among them: the returned sum, and the number of
+    target tokens, which gradients are divided by. Dropout is on exactly when `dropout_rng` is given.
     """
-
-  def loss_weight(self, batch: Batch) -> jax.Array:
-    """Number of target tokens: what the summed loss is divided by."""
 
   def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a training batch."""

@@ -115,9 +115,6 @@ class SingSong:
       aux[f"nll_{group}_masked"] = _weighted(masked[:, positions], weights[:, positions])
     return loss[0], aux
 
-  def loss_weight(self, batch: Batch) -> jax.Array:
-    return jnp.sum(batch["decoder_loss_weights"].astype(jnp.float32))
-
   def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a training batch: what `loss` takes."""
     lengths = {"encoder_input_tokens": self.input_layout.length}

@@ -69,11 +69,12 @@ def make_train_step(
     def of_rows(index, rows):
       loss = jax.value_and_grad(system.loss, has_aux=True)
       (_, sums), gradients = loss(state.params, rows, jax.random.fold_in(rng, index))
-      return gradients, system.loss_weight(rows), sums
+      return gradients, sums
 
     with partitioner.context():
-      gradients, weight, sums = sum_over_microbatches(of_rows, batch, num_microbatches, partitioner)
-    gradients = jax.tree.map(lambda g: g / weight, gradients)
+      gradients, sums = sum_over_microbatches(of_rows, batch, num_microbatches, partitioner)
+    num_tokens = sums["loss"][1]
+    gradients = jax.tree.map(lambda g: g / num_tokens, gradients)
     updates, opt_state = optimizer.transformation.update(gradients, state.opt_state, state.params)
     norms = {"gradient_norm": gradients, "parameter_norm": state.params}
     sums |= {name: (optax.tree.norm(tree), jnp.ones(())) for name, tree in norms.items()}

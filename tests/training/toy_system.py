@@ -57,9 +57,6 @@ class ToySystem:
     never = (jnp.zeros(()), jnp.zeros(()))
     return total, {"loss": (total, weight), "accuracy": (correct, weight), "nll_never": never}
 
-  def loss_weight(self, batch):
-    return jnp.sum(batch["weights"].astype(jnp.float32))
-
   def batch_shapes(self, batch_size):
     names = ("inputs", "targets", "weights")
     return {name: jax.ShapeDtypeStruct((batch_size, LENGTH), jnp.int32) for name in names}
