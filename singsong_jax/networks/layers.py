@@ -63,10 +63,14 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     scale = parameter(self, "scale", nn.initializers.ones, (x.shape[-1],), ("embed",))
-    x = x.astype(jnp.float32)
-    mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    normalized = x * jax.lax.rsqrt(mean_square + self.epsilon)
-    return normalized.astype(self.dtype) * scale.astype(self.dtype)
+    return rms_norm(x, scale.astype(self.dtype), self.epsilon)
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float = 1e-6) -> jax.Array:
+  """`x / rms(x) · scale` over the last axis of `[..., features]`, in float32; of `scale`'s dtype."""
+  x = x.astype(jnp.float32)
+  mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+  return (x * jax.lax.rsqrt(mean_square + epsilon)).astype(scale.dtype) * scale
 
 
 class Embed(nn.Module):

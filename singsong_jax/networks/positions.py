@@ -63,17 +63,12 @@ class RelativePositionBias(nn.Module):
     """Bias of every query and key: `[1, heads, length, length]`."""
     # A Toeplitz matrix out of its diagonals by repeating and re-cutting: row q of the result starts
     # one diagonal before row q-1. Unlike a gather of length² numbers its gradient is a plain sum.
-    diagonals = jnp.pad(self._by_offset(length), ((0, 0), (0, 1)))  # [heads, 2·length]
+    diagonals = jnp.pad(self.by_offset(length), ((0, 0), (0, 1)))  # [heads, 2·length]
     width = 2 * length - 1
     tape = jnp.tile(diagonals, (1, length))[:, length - 1 : length - 1 + length * width]
     return tape.reshape(1, self.num_heads, length, width)[..., :length]
 
-  def row(self, position: jax.Array, length: int) -> jax.Array:
-    """`self(length)[0, :, position : position + 1]`, position traced: `[heads, 1, length]`."""
-    row = jax.lax.dynamic_slice_in_dim(self._by_offset(length), length - 1 - position, length, axis=1)
-    return row[:, None]
-
-  def _by_offset(self, length: int) -> jax.Array:
+  def by_offset(self, length: int) -> jax.Array:
     """Biases of the offsets `-(length-1) … length-1`: `[heads, 2·length-1]`."""
     buckets = relative_buckets(
       np.arange(1 - length, length),

@@ -4,9 +4,10 @@ from typing import Any
 
 from singsong_jax.errors import InputError
 from singsong_jax.systems.base import System
+from singsong_jax.systems.fine import Fine
 from singsong_jax.systems.singsong import SingSong
 
-_SYSTEMS = {SingSong.name: SingSong}
+_SYSTEMS: dict[str, Any] = {system.name: system for system in (SingSong, Fine)}
 
 
 def system_from_description(description: dict[str, Any]) -> System:

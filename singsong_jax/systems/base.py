@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import jax
 
+from singsong_jax.decoding.engine import LogitCallback, Spans
 from singsong_jax.decoding.sampling import SamplingOptions
 
 Params = Any  # pytree of float32 arrays, boxed in linen's LogicallyPartitioned or not
@@ -31,8 +32,35 @@ class System(Protocol):
   def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a training batch."""
 
-  def generate(self, params: Params, batch: Batch, rng: jax.Array, options: SamplingOptions) -> jax.Array:
-    """Samples targets for the batch's encoder inputs: int32 ids `[batch, target length]`."""
+  def generate(
+    self,
+    params: Params,
+    batch: Batch,
+    rng: jax.Array,
+    options: SamplingOptions = SamplingOptions(),
+    *,
+    forced_spans: Spans = (),
+    samples: int = 1,
+    logit_callback: LogitCallback | None = None,
+  ) -> jax.Array:
+    """Samples targets: int32 ids `[B · samples, T]`; row = input · samples + sample.
+
+    Compiled at the first call, once per shapes and keyword arguments.
+
+    Args:
+      batch: the inputs of B rows. `decoder_target_tokens [B · samples, T]` is read at `forced_spans` only.
+      rng: one key (row i uses `fold_in(rng, i)`), or one a row `[B · samples]`. A row depends on its own
+        key, input and forced ids only.
+      forced_spans: half-open spans of target positions, ascending, whose ids are given.
+      samples: rows generated for each input.
+      logit_callback: for research; see `decoding/engine.py`. Hashable.
+
+    Raises:
+      InputError: spans that overlap or leave the target, or an id in them that is illegal at its position.
+    """
+
+  def generation_bytes(self, rows: int) -> int:
+    """Memory that generating `rows` rows at once takes besides the parameters, in bytes."""
 
   def describe(self) -> dict[str, Any]:
     """All settings as JSON values; `systems.system_from_description` is the inverse."""

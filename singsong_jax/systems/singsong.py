@@ -9,9 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from singsong_jax.decoding.sampling import SamplingOptions, sample_tokens
+from singsong_jax.decoding.engine import (
+  SAMPLED_PIECE,
+  LogitCallback,
+  Spans,
+  check_forced,
+  generate_tokens,
+  guide,
+)
+from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
 from singsong_jax.networks import losses
+from singsong_jax.networks.cached_decoder import CachedDecoder, cache_bytes
 from singsong_jax.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from singsong_jax.systems.base import Batch, Params
 from singsong_jax.tokens.featurization import FEATURIZATIONS, NOISE_SIGMA, SequenceLayout, layouts
@@ -48,12 +57,7 @@ class SingSong:
   def __post_init__(self):
     _check_choice("features", self.features, FEATURIZATIONS)
     _check_choice("vocals", self.vocals, NOISE_SIGMA)
-    size = self.vocabulary.size
-    if self.network.vocab_size not in (0, size):
-      raise InputError(
-        f"network.vocab_size is {self.network.vocab_size}, but the vocabulary has {size} ids; leave it unset"
-      )
-    object.__setattr__(self, "network", dataclasses.replace(self.network, vocab_size=size))
+    object.__setattr__(self, "network", self.network.with_vocabulary(self.vocabulary.size))
     if len(set(self.target_layout.block_sizes)) > 1:
       raise InputError(f"semantic and acoustic code books must be of one size, got {self.vocabulary}")
 
@@ -101,19 +105,16 @@ class SingSong:
       enable_dropout=dropout_rng is not None,
       rngs=rngs,
     )  # [B, T, V]
-    targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-    nll, z_loss = losses.cross_entropy(logits, targets, self.z_loss)  # [B, T]
-    loss = _weighted(nll + z_loss, weights)
-    aux = {
-      "loss": loss,
-      "z_loss": _weighted(z_loss, weights),
-      "accuracy": _weighted(losses.correct(logits, targets), weights),
-    }
-    masked = losses.block_cross_entropy(logits, targets, *self._blocks)
-    for group, positions in self._groups.items():
-      aux[f"nll_{group}"] = _weighted(nll[:, positions], weights[:, positions])
-      aux[f"nll_{group}_masked"] = _weighted(masked[:, positions], weights[:, positions])
-    return loss[0], aux
+    block_starts, block_size = self._blocks
+    return losses.loss_and_metrics(
+      logits,
+      batch["decoder_target_tokens"],
+      batch["decoder_loss_weights"],
+      z_loss=self.z_loss,
+      block_starts=block_starts,
+      block_size=block_size,
+      groups=self._groups,
+    )
 
   def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a training batch: what `loss` takes."""
@@ -122,40 +123,70 @@ class SingSong:
       lengths[name] = self.target_layout.length
     return {name: jax.ShapeDtypeStruct((batch_size, n), jnp.int32) for name, n in lengths.items()}
 
-  @functools.partial(jax.jit, static_argnames=("self", "options"))
   def generate(
-    self, params: Params, batch: Batch, rng: jax.Array, options: SamplingOptions = SamplingOptions()
+    self,
+    params: Params,
+    batch: Batch,
+    rng: jax.Array,
+    options: SamplingOptions = SamplingOptions(),
+    *,
+    forced_spans: Spans = (),
+    samples: int = 1,
+    logit_callback: LogitCallback | None = None,
   ) -> jax.Array:
-    """Samples the accompaniment's ids `[B, T]`, each legal at its position.
+    """Samples the accompaniment's ids `[B · samples, T]`, each legal at its position; see `System.generate`.
 
-    Compiled here, once per batch shape and options.
-
-    Args:
-      params: from `init`, boxed or not.
-      batch: needs only `encoder_input_tokens [B, S]`.
-      rng: one key, or one a row `[B]` (see `decoding/sampling.py`).
+    The batch needs `encoder_input_tokens [B, S]`; for guidance also `guidance_input_tokens [B, S]`, the
+    inputs that are guided away from; for forced spans `decoder_target_tokens [B · samples, T]`.
     """
-    tokens = batch["encoder_input_tokens"]
-    apply = functools.partial(self.module.apply, {"params": params})
-    encoded = apply(tokens, method="encode")
-    cache = apply(encoded, tokens, self.target_layout.length, method="init_cache")
+    names = {"encoder_input_tokens"}
+    if options.guidance_scale != 1:
+      names.add("guidance_input_tokens")
+    if forced_spans:
+      names.add("decoder_target_tokens")
+      rows = samples * len(batch["encoder_input_tokens"])
+      check_forced(batch["decoder_target_tokens"], forced_spans, rows, *self._blocks)
+    inputs = {name: batch[name] for name in names}
+    return self._generate(params, inputs, rng, options, forced_spans, samples, logit_callback)
+
+  @functools.partial(
+    jax.jit, static_argnames=("self", "options", "forced_spans", "samples", "logit_callback")
+  )
+  def _generate(self, params, batch, rng, options, forced_spans, samples, logit_callback) -> jax.Array:
+    views = [batch[name] for name in ("encoder_input_tokens", "guidance_input_tokens") if name in batch]
+    tokens = jnp.concatenate(views)  # [streams · B, S]
+    network = CachedDecoder(
+      self.network,
+      params,
+      max_length=self.target_layout.length,
+      encoded=self.module.apply({"params": params}, tokens, method="encode"),
+      encoder_mask=tokens > 0,
+    )
     block_starts, block_size = self._blocks
-    return sample_tokens(
-      functools.partial(apply, method="decode_step"),
-      cache,
+    return generate_tokens(
+      network,
       block_starts=block_starts,
       block_size=block_size,
-      batch_size=tokens.shape[0],
+      rows=len(views[0]) * samples,
       rng=rng,
       options=options,
       bos_id=BOS_ID,
+      forced_spans=forced_spans,
+      forced_tokens=batch.get("decoder_target_tokens"),
+      streams=len(views),
+      combine=functools.partial(guide, scale=options.guidance_scale),
+      logit_callback=logit_callback,
+    )
+
+  def generation_bytes(self, rows: int) -> int:
+    """Caches of decoder and encoder, and the random numbers of a piece, of `rows` rows; in bytes."""
+    return rows * cache_bytes(self.network, self.target_layout.length + self.input_layout.length) + rows * (
+      SAMPLED_PIECE * self._blocks[1] * 4
     )
 
   def describe(self) -> dict[str, Any]:
     """All settings, as JSON values."""
-    network = dataclasses.asdict(self.network)
-    network["mlp_activations"] = list(network["mlp_activations"])
-    return {"system": self.name, **dataclasses.asdict(self), "network": network}
+    return {"system": self.name, **dataclasses.asdict(self), "network": self.network.describe()}
 
   @classmethod
   def from_description(cls, description: dict[str, Any]) -> "SingSong":
@@ -174,12 +205,6 @@ class SingSong:
   def _groups(self) -> dict[str, slice]:
     semantic = self.target_layout.semantic_length
     return {"semantic": slice(0, semantic), "coarse": slice(semantic, None)}
-
-
-def _weighted(values: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Weighted sum of `[B, T]`, and the weights' sum."""
-  weights = weights.astype(jnp.float32)
-  return jnp.sum(values * weights), jnp.sum(weights)
 
 
 def _check_choice(setting: str, value: str, choices) -> None:

@@ -15,6 +15,7 @@ every length is known in advance.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,18 +70,29 @@ class Vocabulary:
 
   def coarse_to_ids(self, codes: np.ndarray) -> np.ndarray:
     """Coarse codes `[..., frames, num_coarse_levels]` to ids of the same shape."""
-    return self._by_level(codes, codes_to_ids)
+    return by_level(codes_to_ids, codes, self._coarse_blocks)
 
   def ids_to_coarse(self, ids: np.ndarray) -> np.ndarray:
     """Inverse of `coarse_to_ids`."""
-    return self._by_level(ids, ids_to_codes)
+    return by_level(ids_to_codes, ids, self._coarse_blocks)
 
-  def _by_level(self, array: np.ndarray, convert) -> np.ndarray:
-    array = np.asarray(array)
-    if array.shape[-1] != self.num_coarse_levels:
-      raise ValueError(f"expected {self.num_coarse_levels} coarse levels last, got shape {array.shape}")
-    levels = [convert(array[..., q], self.coarse_block(q)) for q in range(self.num_coarse_levels)]
-    return np.stack(levels, axis=-1)
+  @property
+  def _coarse_blocks(self) -> list[Block]:
+    return [self.coarse_block(level) for level in range(self.num_coarse_levels)]
+
+
+def by_level(
+  convert: Callable[[np.ndarray, Block], np.ndarray], array: np.ndarray, blocks: Sequence[Block]
+) -> np.ndarray:
+  """`convert(array[..., q], blocks[q])` for every level q of `[..., levels]`, to the same shape.
+
+  Raises:
+    ValueError: there are not as many levels as blocks, or `convert` refuses a value.
+  """
+  array = np.asarray(array)
+  if array.shape[-1] != len(blocks):
+    raise ValueError(f"expected {len(blocks)} levels last, got shape {array.shape}")
+  return np.stack([convert(array[..., q], block) for q, block in enumerate(blocks)], axis=-1)
 
 
 def codes_to_ids(codes: np.ndarray, block: Block) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The sampling loop on a stand-in for the network: distribution, determinism, rows, top-k, greedy."""
+"""The choice of an id, with stand-ins for the network: distribution, determinism, rows, options."""
 
 import functools
 
@@ -8,29 +8,45 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from singsong_jax.decoding.sampling import SamplingOptions, sample_tokens
+from singsong_jax.decoding.engine import generate_tokens
+from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
 
 LOGITS = jnp.array([1.0, 0.0, 2.0, -1.0])
 STARTS = np.array([2, 6, 6])
 
 
-def fixed_step(token, position, cache, block_start, block_size):
-  """The same logits at every position; the cache counts the steps."""
-  return jnp.broadcast_to(LOGITS, (token.shape[0], block_size)), cache + 1
+class Fixed:
+  """A network with the same logits at every position."""
+
+  def init_cache(self, rows):
+    return jnp.zeros((rows,))
+
+  def grow(self, cache, length):
+    return cache
+
+  def extend(self, tokens, position, cache):
+    return jnp.zeros((*tokens.shape, 1)), cache
+
+  def logits(self, x, first_id, num_ids):
+    return jnp.broadcast_to(LOGITS, (x.shape[0], num_ids))
 
 
-@functools.partial(jax.jit, static_argnames=("batch_size", "options", "step"))
-def sample(rng, batch_size=1, options=SamplingOptions(), step=fixed_step):
-  return sample_tokens(
-    step,
-    jnp.zeros((), jnp.int32),
-    block_starts=STARTS,
-    block_size=4,
-    batch_size=batch_size,
-    rng=rng,
-    options=options,
-    bos_id=1,
+class Counting(Fixed):
+  """Likeliest by far is `last token + position + block start`, modulo the block."""
+
+  def extend(self, tokens, position, cache):
+    return (tokens + position)[..., None].astype(jnp.float32), cache
+
+  def logits(self, x, first_id, num_ids):
+    wanted = (x[:, 0].astype(jnp.int32) + first_id) % num_ids
+    return 100 * jax.nn.one_hot(wanted, num_ids)
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "options", "network"))
+def sample(rng, rows=1, options=SamplingOptions(), network=Fixed()):
+  return generate_tokens(
+    network, block_starts=STARTS, block_size=4, rows=rows, rng=rng, options=options, bos_id=1
   )
 
 
@@ -93,17 +109,31 @@ def test_a_row_does_not_depend_on_its_batch():
 
 
 def test_each_step_sees_the_last_token_its_position_and_block():
-  def step(token, position, cache, block_start, block_size):
-    """Greedy picks `last token + position + block start`, modulo the block."""
-    wanted = (token + position + block_start) % block_size
-    return jax.nn.one_hot(wanted, block_size), cache
-
-  ids = sample(jax.random.key(0), 1, SamplingOptions(greedy=True), step)
+  ids = sample(jax.random.key(0), 1, SamplingOptions(greedy=True), Counting())
   # (1+0+2)%4 = 3 → 5; (5+1+6)%4 = 0 → 6; (6+2+6)%4 = 2 → 8
   assert ids.tolist() == [[5, 6, 8]]
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": float("nan")}, {"top_k": -1}])
+def test_top_p_keeps_the_fewest_that_reach_p():
+  probabilities = expected(0.85) / 6000  # of codes 2, 0, 1, 3: 0.70, 0.22, 0.07, 0.02
+  assert probabilities[2] < 0.9 < probabilities[2] + probabilities[0]
+  counts = frequencies(top_p=0.9)
+  assert counts[1] == counts[3] == 0
+  kept = probabilities[[0, 2]] / probabilities[[0, 2]].sum() * 6000
+  assert stats.chisquare(counts[[0, 2]], kept).pvalue > 1e-3
+  assert frequencies(top_p=0.5).tolist() == [0, 0, 6000, 0]
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"temperature": 0.0},
+    {"temperature": float("nan")},
+    {"top_k": -1},
+    {"top_p": 0.0},
+    {"guidance_scale": -1.0},
+  ],
+)
 def test_bad_options_are_refused(settings):
   with pytest.raises(InputError, match=next(iter(settings))):
     SamplingOptions(**settings)

@@ -1,4 +1,4 @@
-"""The network as a whole: sizes, names, causality, padding, dropout, remat, cached decoding."""
+"""The network as a whole: sizes, names, causality, padding, dropout, remat."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from singsong_jax.networks.encoder_decoder import POSITION_SCHEMES, EncoderDecoder, EncoderDecoderConfig
+from singsong_jax.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 
 TINY = EncoderDecoderConfig(
   vocab_size=30,
@@ -140,22 +140,6 @@ def test_bfloat16_activations_keep_float32_parameters_and_logits():
   encoded = jax.eval_shape(lambda: EncoderDecoder(config).apply(params, ENCODER, method="encode"))
   assert encoded.dtype == jnp.bfloat16
   np.testing.assert_allclose(logits, logits_of(TINY, params), atol=0.15)
-
-
-@pytest.mark.parametrize("scheme", POSITION_SCHEMES)
-def test_cached_logits_equal_the_full_forward_pass(scheme):
-  config = dataclasses.replace(TINY, position_scheme=scheme)
-  module, params = EncoderDecoder(config), init(config)
-  expected = logits_of(config, params)
-  empty = lambda: module.apply(
-    params, module.apply(params, ENCODER, method="encode"), ENCODER, DECODER.shape[1], method="init_cache"
-  )
-  cache = jax.jit(empty)()
-  step = jax.jit(lambda *args: module.apply(params, *args, 5, method="decode_step"))
-  for position in range(DECODER.shape[1]):
-    start = (position * 3) % 26
-    logits, cache = step(DECODER[:, position], position, cache, start)
-    np.testing.assert_allclose(logits, expected[:, position, start : start + 5], atol=1e-5)
 
 
 @pytest.mark.parametrize(

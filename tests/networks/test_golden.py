@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from singsong_jax.networks.encoder_decoder import POSITION_SCHEMES, EncoderDecoder, EncoderDecoderConfig
+from singsong_jax.networks.config import POSITION_SCHEMES
+from singsong_jax.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 
 FOLDER = pathlib.Path(__file__).parent
 

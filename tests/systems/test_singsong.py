@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from singsong_jax.decoding.sampling import SamplingOptions, choose
+from singsong_jax.decoding import engine
+from singsong_jax.decoding.sampling import SamplingOptions, choose, gumbel_noise, row_keys
 from singsong_jax.errors import InputError
 from singsong_jax.networks.encoder_decoder import EncoderDecoderConfig
 from singsong_jax.systems import system_from_description
@@ -126,29 +127,117 @@ def test_dropout_is_on_exactly_when_a_key_is_given():
   assert len(set(losses)) == 3
 
 
-def uncached_reference(system, params, encoder_tokens, rng, options):
+def uncached_reference(system, params, batch, rng, options, forced=()):
   """Runs the whole network anew for every token, and chooses from the legal slice of its logits."""
   module, layout = system.module, system.target_layout
   apply = jax.jit(lambda *x: module.apply({"params": params}, *x, enable_dropout=False))
-  rows = encoder_tokens.shape[0]
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(rows))
+  rows = batch["encoder_input_tokens"].shape[0]
+  keys = row_keys(rng, rows)
   inputs = np.full((rows, layout.length + 1), BOS_ID, np.int32)
   for t in range(layout.length):
     block = layout.legal_block(t)
-    logits = apply(encoder_tokens, inputs[:, :-1])[:, t, block.start : block.stop]
-    inputs[:, t + 1] = block.start + choose(logits, keys, t, options)
+    logits = apply(batch["encoder_input_tokens"], inputs[:, :-1])[:, t, block.start : block.stop]
+    if options.guidance_scale != 1:
+      away = apply(batch["guidance_input_tokens"], inputs[:, :-1])[:, t, block.start : block.stop]
+      logits = away + options.guidance_scale * (logits - away)
+    noise = gumbel_noise(keys, jnp.array([t]), block.size)[0]
+    inputs[:, t + 1] = block.start + choose(logits, noise, options)
+    if any(start <= t < stop for start, stop in forced):
+      inputs[:, t + 1] = batch["decoder_target_tokens"][:, t]
   return inputs[:, 1:]
 
 
+@pytest.fixture
+def short_pieces(monkeypatch):
+  """Pieces so short that the toy's 18 positions make several of every kind."""
+  monkeypatch.setattr(engine, "SAMPLED_PIECE", 4)
+  monkeypatch.setattr(engine, "FORCED_PIECE", 3)
+  monkeypatch.setattr(engine, "MIN_FORCED_PIECE", 2)
+  jax.clear_caches()
+  yield
+  jax.clear_caches()
+
+
 @pytest.mark.parametrize(
-  "options", [SamplingOptions(), SamplingOptions(greedy=True), SamplingOptions(top_k=3)]
+  "options",
+  [
+    SamplingOptions(),
+    SamplingOptions(greedy=True),
+    SamplingOptions(top_k=3),
+    SamplingOptions(top_p=0.7),
+    SamplingOptions(guidance_scale=2.5),
+  ],
+  ids=["default", "greedy", "top_k", "top_p", "guidance"],
 )
-def test_generation_equals_the_uncached_reference(options):
+def test_generation_equals_the_uncached_reference(options, short_pieces):
   system = toy()
   batch, params, rng = batch_for(system), params_of(system), jax.random.key(7)
-  expected = uncached_reference(system, params, batch["encoder_input_tokens"], rng, options)
+  batch["guidance_input_tokens"] = random_ids(system.input_layout, 3, seed=5)
+  expected = uncached_reference(system, params, batch, rng, options)
   np.testing.assert_array_equal(system.generate(params, batch, rng, options), expected)
   assert len(np.unique(expected, axis=0)) > 1  # the rows differ, so the encoder's input is heard
+
+
+@pytest.mark.parametrize("spans", [((0, 1), (2, 10)), ((3, 4), (5, 6), (8, 16)), ((7, 18),), ((0, 18),)])
+def test_forced_spans_keep_their_ids_and_are_heard(spans, short_pieces):
+  system = toy()
+  batch, params, rng = batch_for(system), params_of(system), jax.random.key(7)
+  ids = system.generate(params, batch, rng, forced_spans=spans)
+  expected = uncached_reference(system, params, batch, rng, SamplingOptions(), spans)
+  np.testing.assert_array_equal(ids, expected)
+  for start, stop in spans:
+    np.testing.assert_array_equal(ids[:, start:stop], batch["decoder_target_tokens"][:, start:stop])
+
+
+def test_several_samples_of_an_input_are_rows_of_their_own():
+  system = toy()
+  batch, params = batch_for(system), params_of(system)
+  keys = jax.random.split(jax.random.key(0), 6)
+  ids = system.generate(params, batch, keys, samples=2)
+  repeated = {"encoder_input_tokens": np.repeat(batch["encoder_input_tokens"], 2, axis=0)}
+  np.testing.assert_array_equal(ids, system.generate(params, repeated, keys))
+  assert not np.array_equal(ids[0], ids[1])
+
+
+def silence_the_first_half(logits, position, inputs):
+  """A logit callback: only the upper half of each block, until position 9."""
+  forbidden = (jnp.arange(logits.shape[-1]) < 3) & (position < 9)
+  return jnp.where(forbidden, -jnp.inf, logits)
+
+
+def test_a_logit_callback_decides():
+  system = toy()
+  ids = system.generate(
+    params_of(system), batch_for(system), jax.random.key(0), logit_callback=silence_the_first_half
+  )
+  codes = np.asarray(ids) - system.target_layout.block_starts
+  assert (codes[:, :9] >= 3).all() and (codes[:, 9:] < 3).any()
+
+
+@pytest.mark.parametrize(
+  "spans, position, message",
+  [
+    (((0, 2),), 1, "at position 1 of row 0 is illegal: 2 … 7 may stand there"),
+    (((2, 19),), None, "2 … 19 is not within the target's 0 … 18"),
+    (((2, 9), (8, 12)), None, "ascending"),
+    (((5, 5),), None, "5 … 5"),
+  ],
+)
+def test_bad_forced_spans_are_refused(spans, position, message):
+  system = toy()
+  batch = batch_for(system)
+  if position is not None:
+    batch["decoder_target_tokens"][0, position] = 8  # of coarse level 0
+  with pytest.raises(InputError, match=message):
+    system.generate(params_of(system), batch, jax.random.key(0), forced_spans=spans)
+
+
+def test_forced_tokens_of_another_number_of_rows_are_refused():
+  system = toy()
+  with pytest.raises(InputError, match=r"shape \(3, 18\).*\[6, 18\]"):
+    system.generate(
+      params_of(system), batch_for(system), jax.random.key(0), forced_spans=((0, 2),), samples=2
+    )
 
 
 @pytest.mark.parametrize("features", FEATURIZATIONS)
@@ -175,21 +264,47 @@ def test_a_generated_row_does_not_depend_on_its_batch():
 def test_generation_compiles_once_per_shape():
   system = SingSong(network=NETWORK, features="a_a", vocabulary=VOCABULARY, geometry=GEOMETRY)
   batch = {"encoder_input_tokens": random_ids(system.input_layout, 2)}
-  before = SingSong.generate._cache_size()
+  before = SingSong._generate._cache_size()
   for seed in range(3):
     same = SingSong(network=NETWORK, features="a_a", vocabulary=VOCABULARY, geometry=GEOMETRY)
     same.generate(params_of(system), batch, jax.random.key(seed), SamplingOptions(temperature=1.5))
-  assert SingSong.generate._cache_size() == before + 1
+  assert SingSong._generate._cache_size() == before + 1
 
 
-def test_the_compiled_loop_does_not_copy_its_caches():
-  system = toy()
-  tokens = {"encoder_input_tokens": random_ids(system.input_layout, 3)}
-  compiled = SingSong.generate.lower(system, params_of(system), tokens, jax.random.key(0)).compile()
-  cache = re.escape("f32[6,18,8]")  # batch 3 × 2 heads, 18 positions, head_dim 8
-  copies = re.findall(rf"= {cache}\S* copy\(", compiled.as_text())
-  assert re.search(rf"{cache}\S* dynamic-update-slice\(", compiled.as_text())
-  assert len(copies) <= 2, copies  # at most one of keys and one of values, before the loop
+def compiled_loops(system, rows):
+  """The body of each sampling loop of the compiled generation, one instruction a line."""
+  tokens = {"encoder_input_tokens": random_ids(system.input_layout, rows)}
+  arguments = (system, params_of(system), tokens, jax.random.key(0), SamplingOptions(), (), 1, None)
+  text = SingSong._generate.lower(*arguments).compile().as_text()
+  computations = {c.split(maxsplit=1)[0].lstrip("%"): c for c in re.split(r"\n(?=%|ENTRY)", text)}
+  bodies = [computations[name] for name in re.findall(r" while\(.*?body=%([\w.-]+)", text)]
+  return [body.splitlines()[1:-1] for body in bodies if "dynamic-update-slice" in body]
+
+
+# Of the toy's one layer: 40 with jax 0.10, and some room. Each costs an accelerator a start and a CPU a task.
+KERNELS_PER_TOKEN = 44
+NO_KERNELS = ("parameter", "constant", "get-tuple-element", "tuple", "bitcast")
+
+
+def test_the_compiled_loop_copies_no_cache_and_starts_few_kernels(short_pieces):
+  loops = compiled_loops(toy(), 3)
+  sizes = set()
+  for loop in loops:
+    written = [line for line in loop if re.search(r"dynamic-update-slice\S* = f32\[6,", line)]
+    cache = re.search(r"f32\[6,(\d+),8\]", written[0])  # 3 rows × 2 heads, positions, head_dim 8
+    sizes.add(int(cache[1]))
+    assert len(written) == 2  # keys and values, in place
+    moved = rf"= {re.escape(cache[0])}\S* (copy|pad|concatenate|transpose|select)\("
+    assert not [line for line in loop if re.search(moved, line)]
+    operations = [re.search(r"= .*?\)?\S* ([\w-]+)\(", line)[1] for line in loop]
+    kernels = [operation for operation in operations if operation not in NO_KERNELS]
+    assert len(kernels) <= KERNELS_PER_TOKEN, kernels
+  assert sizes == {4, 8, 12, 16, 18}  # each reads the keys there are by its end
+
+
+def test_generation_bytes_by_hand():
+  # keys and values · 1 layer · 2 heads · 8 · 4 bytes, of 18 + 2 positions; 256 · 6 random numbers of 4 bytes
+  assert toy().generation_bytes(3) == 3 * (2 * 1 * 2 * 8 * 4 * 20 + 256 * 6 * 4)
 
 
 @pytest.mark.parametrize("features", FEATURIZATIONS)
