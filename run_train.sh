@@ -4,7 +4,9 @@
 #   ./run_train.sh                      the demo: songs → Beam → tokens → training → accompaniment
 #   ./run_train.sh --fresh              the same from the beginning, forgetting what is in demo/
 #   ./run_train.sh --size=base --vocals=noisy --features=s_sa --data_dir=DATA --model_dir=MODEL
-#                                       a training run: each --axis=value is the file gin/axis/value.gin,
+#   ./run_train.sh --system=fine --size=base --data_dir=DATA --model_dir=MODEL/fine
+#                                       training runs: each --axis=value is the file gin/axis/value.gin, or
+#                                       gin/axis/system/value.gin where the system has its own values,
 #                                       and everything else goes to python -m singsong_jax.train as it is
 #   ./run_train.sh --setup_only         only make .venv and install
 #
@@ -65,18 +67,28 @@ path() {
   if [[ $given == /* || $given == *://* || $caller == "$PWD" ]]; then echo "$given"; else echo "$caller/$given"; fi
 }
 
+# gin_file AXIS VALUE SYSTEM prints the file of a value; the system's own files are all it can choose from.
+gin_file() {
+  local folder=gin/$1
+  [[ ! -d gin/$1/$3 ]] || folder=gin/$1/$3
+  [[ -f $folder/$2.gin ]] ||
+    fail "--$1=$2: there is no $folder/$2.gin; choose one of $(cd "$folder" && echo *.gin | sed 's/\.gin//g')"
+  echo "$folder/$2.gin"
+}
+
+# Whether the system has an axis: `vocals` and `features` only set a macro, which it may not read.
+has_axis() { [[ $1 != vocals && $1 != features ]] || grep -q "%${1^^}" "gin/system/$2.gin"; }
+
 # Prints the arguments of singsong_jax.train, one a line: a gin file for each axis, then the rest.
 compose() {
   local -A axis=([system]=singsong [size]=base [vocals]=noisy [features]=s_sa
-                 [hardware]=$(hardware) [trainer]=native [run]=train)
-  local rest=() argument name value
+                 [hardware]=$(hardware) [trainer]=native [run]=train) given=()
+  local rest=() argument name value file
   for argument in "$@"; do
     name=${argument%%=*} name=${name#--} value=${argument#*=}
     [[ $argument != --* || -z ${axis[${name:-none}]:-} || $argument == *=* ]] || fail "write $argument=<value>"
     if [[ $argument == --?*=* && -n ${axis[$name]:-} ]]; then
-      [[ -f gin/$name/$value.gin ]] ||
-        fail "--$name=$value: there is no gin/$name/$value.gin; choose one of $(cd "gin/$name" && echo *.gin | sed 's/\.gin//g')"
-      axis[$name]=$value
+      axis[$name]=$value given[$name]=1
     elif [[ $argument == --model_dir=* || $argument == --data_dir=* ]]; then
       value=$(path "$value") || exit
       rest+=("--gin.${name^^}='$value'")
@@ -89,7 +101,12 @@ compose() {
     [[ " $*" == *" --data_dir="* ]] || rest+=(--gin.DATA_DIR=unused)
   fi
   for name in system size vocals features hardware trainer run; do
-    echo "--gin_file=gin/$name/${axis[$name]}.gin"
+    if has_axis "$name" "${axis[system]}"; then
+      file=$(gin_file "$name" "${axis[$name]}" "${axis[system]}") || exit
+      echo "--gin_file=$file"
+    elif [[ -n ${given[$name]:-} ]]; then
+      fail "--$name=${axis[$name]}: --system=${axis[system]} has no $name"
+    fi
   done
   if ((${#rest[@]})); then printf '%s\n' "${rest[@]}"; fi
 }
@@ -102,7 +119,7 @@ train_command() {
   command=(.venv/bin/python -m singsong_jax.train "${arguments[@]}")
 }
 
-# Each of the five commands continues where it stopped, so the whole does.
+# Each of the six commands continues where it stopped, so the whole does.
 demo() {
   setup
   local python=.venv/bin/python started=$SECONDS
@@ -114,6 +131,9 @@ demo() {
   run $python -m data_pipelines.synthesize --output_dir=demo/unheard --num_songs=1 --song_seconds=10 --seed=1000
   run $python -m data_pipelines.prepare --songs=demo/corpus/songs --output_dir=demo/data
   train_command --size=tiny --run=demo --hardware=cpu --data_dir=demo/data --model_dir=demo/model
+  run "${command[@]}"
+  train_command --system=fine --size=tiny --run=demo --hardware=cpu --data_dir=demo/data \
+    --model_dir=demo/model/fine
   run "${command[@]}"
   run $python -m singsong_jax.infer --vocals=demo/unheard/stems/song_00000/vocals.wav \
     --model_dir=demo/model --output_dir=demo/output

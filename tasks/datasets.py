@@ -1,9 +1,11 @@
 """Batches for the trainer, from SeqIO tasks: gin's link between data and `training`.
 
-A batch is what SeqIO's encoder-decoder converter makes, int32 numpy:
+A batch is what SeqIO's converters make, int32 numpy:
 
-    encoder_input_tokens [B, S]   decoder_input_tokens [B, T] = BOS, then targets shifted right
-    decoder_target_tokens [B, T]  decoder_loss_weights [B, T] = 1
+    encoder_input_tokens [B, S]   SingSong only
+    decoder_input_tokens [B, T]   BOS, then targets shifted right
+    decoder_target_tokens [B, T]  the fine stage's begin with the coarse ids
+    decoder_loss_weights [B, T]   1; in the fine stage 0 at the coarse ids
 """
 
 import io
@@ -12,6 +14,7 @@ import pathlib
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import gin
 import numpy as np
@@ -21,14 +24,38 @@ import tensorflow as tf
 from singsong_jax.errors import InputError
 from singsong_jax.tokens.vocabulary import Vocabulary
 from singsong_jax.tokens.windows import Geometry
-from tasks import singsong
 from tasks.corpus import Corpus
+from tasks.source import SHUFFLE_BUFFER_SIZE
 
 tf.config.set_visible_devices([], "GPU")  # TensorFlow would take all the memory JAX needs
 
 _READER_THREADS = 2
 _SETTINGS_FILE = "settings.json"
 Batch = dict[str, np.ndarray]
+
+
+class Examples(Protocol):
+  """What a system is trained on: one SeqIO task, over any data directory.
+
+  Attributes:
+    vocabulary, geometry: what the records must have.
+    lengths: exact ones of the task's features.
+  """
+
+  vocabulary: Vocabulary
+  geometry: Geometry
+
+  @property
+  def lengths(self) -> dict[str, int]: ...
+
+  def make_task(self, name: str, data_dir: str, shuffle_buffer_size: int) -> seqio.Task:
+    """The task, not registered."""
+
+  def convert(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The task's examples to rows of a batch."""
+
+  def describe(self) -> dict[str, Any]:
+    """As JSON: what tells these examples from others of the same records."""
 
 
 class TrainIterator(Iterator[Batch]):
@@ -94,29 +121,23 @@ class TrainIterator(Iterator[Batch]):
 def train_iterator(
   *,
   data_dir: str,
-  vocals: str,
-  features: str,
+  examples: Examples,
   batch_size: int,
   seed: int,
   split: str = "train",
   corpora: Mapping[str, float] | None = None,
-  shuffle_buffer_size: int = singsong.SHUFFLE_BUFFER_SIZE,
-  vocabulary: Vocabulary = Vocabulary(),
-  geometry: Geometry = Geometry(),
+  shuffle_buffer_size: int = SHUFFLE_BUFFER_SIZE,
 ) -> TrainIterator:
-  """Batches without end: shuffled, a fresh noise draw each time a clip comes up, whole batches only.
+  """Batches without end: shuffled, with a fresh draw each time a clip comes up, whole batches only.
 
   Args:
     data_dir: folder that `data_pipelines.prepare` wrote.
-    vocals: `'clean'` or `'noisy'`.
-    features: as in `FEATURIZATIONS`.
+    examples: what is made of a clip.
     batch_size: examples in a batch.
     seed: of order and draws.
     split: which songs.
     corpora: further data directories and their rates, relative to 1 for `data_dir`.
     shuffle_buffer_size: examples; less where the split is smaller. They are part of `state()`.
-    vocabulary: the model's.
-    geometry: the model's.
 
   Raises:
     InputError: the data are missing, empty, damaged or made for another model.
@@ -124,39 +145,29 @@ def train_iterator(
   rates = {data_dir: 1.0} | dict(corpora or {})
   if batch_size < 1:
     raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
-  loaded = [Corpus.load(folder, vocabulary, geometry) for folder in rates]
+  loaded = [Corpus.load(folder, examples.vocabulary, examples.geometry) for folder in rates]
   for corpus in loaded[1:]:
     loaded[0].check_same_tokenizers(corpus)
   parts = []
   for index, (corpus, rate) in enumerate(zip(loaded, rates.values())):
     corpus.paths(split)  # raises where there is nothing to read
-    task = singsong.make_task(
-      f"corpus_{index}",
-      str(corpus.data_dir),
-      vocals,
-      features,
-      vocabulary=vocabulary,
-      geometry=geometry,
-      shuffle_buffer_size=min(shuffle_buffer_size, corpus.num_records[split]),
-    )
-    parts.append((task, rate))
+    buffer_size = min(shuffle_buffer_size, corpus.num_records[split])
+    parts.append((examples.make_task(f"corpus_{index}", str(corpus.data_dir), buffer_size), rate))
   settings = {
     "data": [[corpus.fingerprint, rate] for corpus, rate in zip(loaded, rates.values())],
-    "vocals": vocals,
-    "features": features,
+    **examples.describe(),
     "batch_size": batch_size,
     "seed": seed,
     "split": split,
     "shuffle_buffer_size": shuffle_buffer_size,
   }
-  lengths = singsong.task_feature_lengths(features, vocabulary, geometry)
 
   def make_dataset() -> tf.data.Dataset:
     # SeqIO's memory cache would become part of every saved position.
     dataset = seqio.Mixture("corpora", parts).get_dataset(
-      lengths, split, shuffle=True, seed=seed, num_epochs=None, try_in_mem_cache=False
+      examples.lengths, split, shuffle=True, seed=seed, num_epochs=None, try_in_mem_cache=False
     )
-    dataset = singsong.feature_converter()(dataset, lengths)
+    dataset = examples.convert(dataset)
     return dataset.batch(batch_size, drop_remainder=True).with_options(_options())
 
   return TrainIterator(make_dataset, settings, loaded, split)
@@ -166,14 +177,11 @@ def train_iterator(
 def eval_batches(
   *,
   data_dir: str,
-  vocals: str,
-  features: str,
+  examples: Examples,
   batch_size: int,
   split: str = "validation",
-  vocabulary: Vocabulary = Vocabulary(),
-  geometry: Geometry = Geometry(),
 ) -> Iterator[Batch]:
-  """The same batches every time: in file order, with noise draw 0. Read as they are asked for.
+  """The same batches every time: in file order, with draw 0. Read as they are asked for.
 
   A last batch with too few examples is filled with repetitions of loss weight 0, so that every
   batch has one shape and metrics count each example once.
@@ -181,15 +189,12 @@ def eval_batches(
   Raises:
     InputError: as `train_iterator`.
   """
-  corpus = Corpus.load(data_dir, vocabulary, geometry)
+  corpus = Corpus.load(data_dir, examples.vocabulary, examples.geometry)
   corpus.paths(split)
-  task = singsong.make_task(
-    "evaluation", data_dir, vocals, features, vocabulary=vocabulary, geometry=geometry
-  )
-  lengths = singsong.task_feature_lengths(features, vocabulary, geometry)
+  task = examples.make_task("evaluation", data_dir, SHUFFLE_BUFFER_SIZE)
   # Any seed will do: there is one draw to choose from.
-  dataset = task.get_dataset(lengths, split, shuffle=False, seed=0)
-  dataset = singsong.feature_converter()(dataset, lengths).batch(batch_size)
+  dataset = task.get_dataset(examples.lengths, split, shuffle=False, seed=0)
+  dataset = examples.convert(dataset).batch(batch_size)
   try:
     for batch in dataset.with_options(_options()).as_numpy_iterator():
       yield fill(batch, batch_size)

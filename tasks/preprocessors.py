@@ -1,10 +1,12 @@
 """From a parsed record to `inputs` and `targets`.
 
-    record ─ record_to_ids ─→ candidates [R, S], targets [T]
-           ─ (SeqIO's cache) ─ draw_inputs ─→ inputs [S], targets [T]
+    SingSong    record ─ record_to_ids ─→ candidates [R, S], targets [T]
+                       ─ (SeqIO's cache) ─ draw_inputs ─→ inputs [S], targets [T]
+    fine stage  record ─ record_to_codes ─→ codes [frames, levels]
+                       ─ (SeqIO's cache) ─ crop_chunk ─→ inputs [coarse length], targets [fine length]
 
-id = block start of the position + code (`singsong_jax/tokens/featurization.py`). For Clean R = 1.
-Drawing comes after the cache, so that every epoch hears fresh noise.
+id = block start of the position + code (`tokens/featurization.py`, `tokens/fine.py`). For Clean R = 1.
+What is random comes after the cache, so that every epoch hears fresh noise and other chunks.
 """
 
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ import tensorflow as tf
 
 from singsong_jax.errors import InputError
 from singsong_jax.tokens.featurization import SequenceLayout
+from singsong_jax.tokens.fine import FineLayout
 from tasks import schema
 
 
@@ -32,7 +35,7 @@ def record_to_ids(input_layout: SequenceLayout, target_layout: SequenceLayout, v
     return {
       "candidates": candidates,
       "targets": targets[0],
-      "num_choices": record["num_choices"] if vocals == "noisy" else tf.constant(1, tf.int32),
+      "num_choices": _in_training(record, record["num_noise_draws"] if vocals == "noisy" else 1),
       "clip_id": record["clip_id"],
     }
 
@@ -50,9 +53,59 @@ def _ids(record, layout: SequenceLayout, source: str, suffix: str) -> tf.Tensor:
     coarse = tf.reshape(record[f"{source}_acoustic{suffix}"], shape)[..., :levels]
     parts.append(tf.reshape(coarse, [-1, layout.coarse_length]))
   codes = tf.cast(tf.concat(parts, axis=1), tf.int32)
-  legal = (codes >= 0) & (codes < layout.block_sizes)
-  tf.debugging.Assert(tf.reduce_all(legal), [record["clip_id"], f"{source}{suffix} has illegal codes"])
+  _check_codes(record, codes, layout.block_sizes, f"{source}{suffix}")
   return codes + layout.block_starts
+
+
+def record_to_codes(layout: FineLayout):
+  """The SeqIO preprocessor that takes the instrumental's codes `[frames, levels]` from a record.
+
+  It keeps `clip_id`, and passes `num_choices` on: at how many frames a chunk may begin.
+  Faults raise as in `record_to_ids`.
+  """
+
+  @seqio.map_over_dataset
+  def to_codes(record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    _check_version(record)
+    codes = tf.cast(tf.reshape(record["instrumental_acoustic"], [-1, layout.num_levels]), tf.int32)
+    _check_codes(record, codes, layout.num_acoustic_codes, "instrumental_acoustic")
+    num_choices = _in_training(record, tf.shape(codes)[0] - layout.frames + 1)
+    return {"codes": codes, "num_choices": num_choices, "clip_id": record["clip_id"]}
+
+  return to_codes
+
+
+def crop_chunk(layout: FineLayout):
+  """The SeqIO preprocessor that draws a chunk: coarse ids are its `inputs`, fine ids its `targets`."""
+
+  @seqio.map_over_dataset(num_seeds=1)
+  def crop(example: Mapping[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
+    start = _draw(example, seed)
+    chunk = example["codes"][start : start + layout.frames]  # [frames, levels]
+    coarse, fine = chunk[:, : layout.num_coarse_levels], chunk[:, layout.num_coarse_levels :]
+    ids = tf.concat([tf.reshape(coarse, [-1]), tf.reshape(fine, [-1])], axis=0) + layout.block_starts
+    return {
+      "inputs": ids[: layout.coarse_length],
+      "targets": ids[layout.coarse_length :],
+      "clip_id": example["clip_id"],
+    }
+
+  return crop
+
+
+def _in_training(record: Mapping[str, tf.Tensor], num_choices: tf.Tensor | int) -> tf.Tensor:
+  """`num_choices` in train, 1 in evaluation: int32."""
+  return tf.where(record["is_training"], tf.cast(num_choices, tf.int32), 1)
+
+
+def _draw(example: Mapping[str, tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
+  """One of `0 … num_choices - 1`; 0 where there is one."""
+  return tf.random.stateless_uniform([], seed, 0, example["num_choices"], tf.int32)
+
+
+def _check_codes(record: Mapping[str, tf.Tensor], codes: tf.Tensor, limits, what: str) -> None:
+  legal = (codes >= 0) & (codes < limits)
+  tf.debugging.Assert(tf.reduce_all(legal), [record["clip_id"], f"{what} has illegal codes"])
 
 
 def _check_version(record: Mapping[str, tf.Tensor]) -> None:
@@ -64,9 +117,8 @@ def _check_version(record: Mapping[str, tf.Tensor]) -> None:
 @seqio.map_over_dataset(num_seeds=1)
 def draw_inputs(example: Mapping[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
   """Picks one of the first `num_choices` candidates as `inputs` [S]; draw 0 where there is one."""
-  draw = tf.random.stateless_uniform([], seed, 0, example["num_choices"], tf.int32)
   return {
-    "inputs": example["candidates"][draw],
+    "inputs": example["candidates"][_draw(example, seed)],
     "targets": example["targets"],
     "clip_id": example["clip_id"],
   }

@@ -11,10 +11,12 @@ Ids never need an EOS, and id 0 never occurs. Use `feature_converter()`: SeqIO's
 shift a 0 (pad) into the decoder instead of BOS, and pack examples into one another.
 """
 
+import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+import gin
 import seqio
 import tensorflow as tf
 
@@ -22,53 +24,7 @@ from singsong_jax.tokens.featurization import FEATURIZATIONS, NOISE_SIGMA, layou
 from singsong_jax.tokens.vocabulary import BOS_ID, Vocabulary
 from singsong_jax.tokens.windows import Geometry
 from tasks import metrics, preprocessors
-from tasks.corpus import Corpus
-from tasks.schema import SPLITS
-
-SHUFFLE_BUFFER_SIZE = 1024  # examples of ~10 kB each
-
-
-def default_data_dir() -> str:
-  """`SINGSONG_DATA_DIR`, or `data`."""
-  return os.environ.get("SINGSONG_DATA_DIR", "data")
-
-
-class CorpusSource(seqio.FileDataSource):
-  """Records of a data directory, which is found and checked only when it is read.
-
-  Each parsed record gets `num_choices` (int32): in train all noisy draws may be chosen, in
-  validation and test only the first, so that evaluations can be compared.
-  """
-
-  def __init__(self, data_dir: Callable[[], str], vocabulary: Vocabulary, geometry: Geometry):
-    self._data_dir = data_dir
-    self._expected = (vocabulary, geometry)
-    super().__init__(read_file_fn=self._read, split_to_filepattern=dict.fromkeys(SPLITS, ""))
-
-  @property
-  def corpus(self) -> Corpus:
-    """Raises InputError where there is none, or one for another model."""
-    return Corpus.load(self._data_dir(), *self._expected)
-
-  @property
-  def splits(self) -> list[str]:
-    """Those with records: what SeqIO caches, mixes and evaluates."""
-    return [split for split, records in self.corpus.num_records.items() if records]
-
-  def list_shards(self, split: str) -> list[str]:
-    return [str(path) for path in self.corpus.paths(split)]
-
-  def num_input_examples(self, split: str) -> int:
-    return self.corpus.num_records[split]
-
-  def get_dataset(self, split: str = "train", *args, **kwargs) -> tf.data.Dataset:
-    num_choices = self.corpus.schema.num_noise_draws if split == "train" else 1
-    dataset = super().get_dataset(split, *args, **kwargs)
-    return dataset.map(lambda record: {**record, "num_choices": tf.constant(num_choices, tf.int32)})
-
-  def _read(self, path: tf.Tensor) -> tf.data.Dataset:
-    description = self.corpus.schema.feature_description
-    return tf.data.TFRecordDataset(path).map(lambda x: tf.io.parse_single_example(x, description))
+from tasks.source import SHUFFLE_BUFFER_SIZE, CorpusSource, default_data_dir
 
 
 def make_task(
@@ -90,10 +46,9 @@ def make_task(
     raise ValueError(f"unknown vocals {vocals!r}; choose one of {', '.join(NOISE_SIGMA)}")
   input_layout, target_layout = layouts(features, vocabulary, geometry)
   feature = seqio.Feature(seqio.PassThroughVocabulary(vocabulary.size), add_eos=False, dtype=tf.int32)
-  find = data_dir if callable(data_dir) else lambda: str(data_dir)
   return seqio.Task(
     name,
-    source=CorpusSource(find, vocabulary, geometry),
+    source=CorpusSource(data_dir, vocabulary, geometry),
     output_features={"inputs": feature, "targets": feature},
     preprocessors=[
       preprocessors.record_to_ids(input_layout, target_layout, vocals),
@@ -117,6 +72,45 @@ def task_feature_lengths(
 def feature_converter() -> seqio.EncDecFeatureConverter:
   """Encoder-decoder batches without packing, with BOS as the first decoder input."""
   return seqio.EncDecFeatureConverter(pack=False, bos_id=BOS_ID)
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SingSongExamples:
+  """What SingSong is trained on; see `tasks.datasets.Examples`.
+
+  Attributes:
+    vocals: `'clean'` or `'noisy'`.
+    features: as in `FEATURIZATIONS`.
+    vocabulary: the model's.
+    geometry: the model's.
+  """
+
+  vocals: str
+  features: str
+  vocabulary: Vocabulary = Vocabulary()
+  geometry: Geometry = Geometry()
+
+  @property
+  def lengths(self) -> dict[str, int]:
+    return task_feature_lengths(self.features, self.vocabulary, self.geometry)
+
+  def make_task(self, name: str, data_dir: str, shuffle_buffer_size: int) -> seqio.Task:
+    return make_task(
+      name,
+      data_dir,
+      self.vocals,
+      self.features,
+      vocabulary=self.vocabulary,
+      geometry=self.geometry,
+      shuffle_buffer_size=shuffle_buffer_size,
+    )
+
+  def convert(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    return feature_converter()(dataset, self.lengths)
+
+  def describe(self) -> dict[str, Any]:
+    return {"vocals": self.vocals, "features": self.features}
 
 
 def combinations() -> Iterable[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The whole chain on six short songs, as commands: synthesise → prepare → train → resume → infer."""
+"""The whole chain on six short songs, as commands: synthesise, prepare, train both stages, resume, infer."""
 
 import json
 import math
@@ -12,17 +12,15 @@ import pytest
 import soundfile
 
 from singsong_jax.tokens.featurization import layouts
+from singsong_jax.tokens.fine import FineLayout
 
 ROOT = pathlib.Path(__file__).parent.parent
-AXES = (
-  "system/singsong",
-  "size/tiny",
-  "vocals/noisy",
-  "features/s_sa",
-  "hardware/cpu",
-  "trainer/native",
-  "run/smoke",
-)
+SHARED_AXES = ("hardware/cpu", "trainer/native")
+AXES = {
+  "singsong": ("system/singsong", "size/tiny", "vocals/noisy", "features/s_sa", "run/smoke", *SHARED_AXES),
+  "fine": ("system/fine", "size/fine/tiny", "run/fine/smoke", *SHARED_AXES),
+}
+OUTPUTS = {"output": (), "coarse_output": ("--skip_fine",)}
 
 
 def run(module, *arguments):
@@ -33,10 +31,20 @@ def run(module, *arguments):
   return result.stdout + result.stderr
 
 
-def train(data_dir, model_dir, total_steps):
-  files = [f"--gin_file=gin/{axis}.gin" for axis in AXES]
+def train(data_dir, model_dir, total_steps, system="singsong"):
+  files = [f"--gin_file=gin/{axis}.gin" for axis in AXES[system]]
   macros = [f"--gin.DATA_DIR='{data_dir}'", f"--gin.MODEL_DIR='{model_dir}'"]
   return run("singsong_jax.train", *files, *macros, f"--gin.train.total_steps={total_steps}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(tmp_path_factory):
+  """The commands share what they compile."""
+  folder = str(tmp_path_factory.mktemp("cache"))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+    patch.setenv("SINGSONG_CACHE_DIR", folder)
+    yield
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +60,15 @@ def chain(tmp_path_factory):
   )
   train(folder / "data", folder / "model", 2)
   train(folder / "data", folder / "model", 4)
-  run(
-    "singsong_jax.infer",
-    f"--vocals={folder}/corpus/stems/song_00000/vocals.wav",
-    f"--model_dir={folder}/model",
-    f"--output_dir={folder}/output",
-  )
+  train(folder / "data", folder / "model/fine", 4, "fine")
+  for output, flags in OUTPUTS.items():
+    run(
+      "singsong_jax.infer",
+      f"--vocals={folder}/corpus/stems/song_00000/vocals.wav",
+      f"--model_dir={folder}/model",
+      f"--output_dir={folder}/{output}",
+      *flags,
+    )
   return folder
 
 
@@ -69,11 +80,15 @@ def test_every_clip_is_accounted_for(chain):
 
 
 @pytest.mark.slow
-def test_the_loss_starts_where_an_ignorant_model_does_and_falls(chain):
-  rows = [json.loads(line) for line in (chain / "model/metrics/train.jsonl").read_text().splitlines()]
+@pytest.mark.parametrize(
+  ("model", "num_ids"),
+  [("model", layouts("s_sa")[1].vocabulary.size), ("model/fine", FineLayout().vocabulary_size)],
+)
+def test_the_loss_starts_where_an_ignorant_model_does_and_falls(chain, model, num_ids):
+  rows = [json.loads(line) for line in (chain / model / "metrics/train.jsonl").read_text().splitlines()]
   losses = [row["loss"] for row in rows]
   assert rows[-1]["step"] == 4
-  assert losses[0] == pytest.approx(math.log(layouts("s_sa")[1].vocabulary.size), abs=1.0)
+  assert losses[0] == pytest.approx(math.log(num_ids), abs=1.0)
   assert losses[-1] < losses[0]
 
 
@@ -92,21 +107,31 @@ def test_a_continued_run_has_the_uninterrupted_ones_losses(chain):
 @pytest.mark.slow
 def test_the_accompaniment_is_audible_and_as_long_as_the_vocal(chain):
   vocals, vocals_rate_hz = soundfile.read(chain / "corpus/stems/song_00000/vocals.wav")
-  for name in ("instrumental", "mix"):
-    waveform, rate_hz = soundfile.read(chain / f"output/{name}.wav")
-    assert (len(waveform), rate_hz) == (len(vocals), vocals_rate_hz)
-    assert np.sqrt(np.mean(waveform**2)) > 1e-3
+  for output in OUTPUTS:
+    for name in ("instrumental", "mix"):
+      waveform, rate_hz = soundfile.read(chain / output / f"{name}.wav")
+      assert (len(waveform), rate_hz) == (len(vocals), vocals_rate_hz)
+      assert np.sqrt(np.mean(waveform**2)) > 1e-3
   assert (chain / "output/picture.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
-def test_tensorboard_has_scalars_and_audio(chain):
+def test_the_fine_stage_changes_what_is_heard(chain):
+  fine, coarse = (soundfile.read(chain / output / "instrumental.wav")[0] for output in OUTPUTS)
+  assert not np.array_equal(fine, coarse)
+  details = [json.loads((chain / output / "accompaniment.json").read_text()) for output in OUTPUTS]
+  assert details[0]["fine_model"] and details[1]["fine_model"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "audio"), [("model", "generated"), ("model/fine", "coarse_only")])
+def test_tensorboard_has_scalars_and_audio(chain, model, audio):
   from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
   tags = set()
-  for events in (chain / "model/tensorboard").rglob("events.*"):
+  for events in (chain / model / "tensorboard").rglob("events.*"):
     reader = EventAccumulator(str(events.parent))
     reader.Reload()
     tags |= set(reader.Tags()["tensors"]) | set(reader.Tags()["audio"]) | set(reader.Tags()["scalars"])
   assert any("loss" in tag for tag in tags)
-  assert any("generated" in tag for tag in tags)
+  assert any(audio in tag for tag in tags)

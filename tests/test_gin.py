@@ -10,6 +10,7 @@ import shlex
 import warnings
 
 import gin
+import jax
 import pytest
 
 from singsong_jax import cli
@@ -17,37 +18,48 @@ from singsong_jax.errors import InputError
 from singsong_jax.tokens.featurization import FEATURIZATIONS, NOISE_SIGMA
 
 ROOT = pathlib.Path(__file__).parent.parent
-TRAINING_AXES = ("system", "size", "vocals", "features", "hardware", "trainer", "run")
+AXES = {  # those of each system
+  "singsong": ("system", "size", "vocals", "features", "hardware", "trainer", "run"),
+  "fine": ("system", "size", "hardware", "trainer", "run"),
+}
+DEFAULTS = {"size": "tiny", "vocals": "noisy", "features": "s_sa", "hardware": "cpu", "trainer": "native"}
 MACROS = ["MODEL_DIR = 'model'", "DATA_DIR = 'data'"]
 TASKS = list(itertools.product(NOISE_SIGMA, FEATURIZATIONS))
-SIZES = {  # parameters, with embedding and head for 5122 ids
-  "tiny": 2_099_200,
-  "small": 49_306_624,
-  "base": 206_095_872,
-  "large": 727_840_768,
-  "xl": 2_739_138_560,
+SIZES = {  # parameters, with embedding and head for 5122 or 12,289 ids
+  ("singsong", "tiny"): 2_099_200,
+  ("singsong", "small"): 49_306_624,
+  ("singsong", "base"): 206_095_872,
+  ("singsong", "large"): 727_840_768,
+  ("singsong", "xl"): 2_739_138_560,
+  ("fine", "tiny"): 3_474_368,
+  ("fine", "base"): 226_520_576,
 }
+for_each_system = pytest.mark.parametrize("system", AXES)
+for_each_size = pytest.mark.parametrize(
+  ("system", "size"),
+  [pytest.param(*key, marks=[] if key[1] == "tiny" else pytest.mark.slow) for key in SIZES],
+)
 
 
-def values(axis):
-  return sorted(path.stem for path in (ROOT / "gin" / axis).glob("*.gin"))
+def files_of(system, axis):
+  """The values a system can choose from: its own where it has any. `run_train.sh` does the same."""
+  if axis == "system":
+    return [ROOT / f"gin/system/{system}.gin"]
+  own, shared = ROOT / "gin" / axis / system, ROOT / "gin" / axis
+  return sorted((own if own.exists() else shared).glob("*.gin"))
 
 
-def gin_files(**chosen):
-  defaults = {
-    "system": "singsong",
-    "size": "tiny",
-    "vocals": "noisy",
-    "features": "s_sa",
-    "hardware": "cpu",
-    "trainer": "native",
-    "run": "train",
-  }
-  return [f"gin/{axis}/{value}.gin" for axis, value in (defaults | chosen).items()]
+def values(system, axis):
+  return [path.stem for path in files_of(system, axis)]
 
 
-def training_files():
-  return [path for axis in TRAINING_AXES for path in sorted((ROOT / "gin" / axis).glob("*.gin"))]
+def gin_files(system="singsong", **chosen):
+  chosen = DEFAULTS | {"system": system, "run": "train"} | chosen
+  return [str(path) for axis in AXES[system] for path in files_of(system, axis) if path.stem == chosen[axis]]
+
+
+def training_files(system):
+  return [path for axis in AXES[system] for path in files_of(system, axis)]
 
 
 @pytest.fixture(autouse=True)
@@ -62,18 +74,27 @@ def _imports():
   """The modules the files import, among them TensorFlow, whose import warns."""
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    cli.parse_gin(gin_files(), MACROS)
+    for system in AXES:
+      gin.clear_config()
+      cli.parse_gin(gin_files(system), MACROS)
 
 
 def test_the_axes_have_the_papers_values():
-  assert values("size") == sorted(SIZES)
-  assert values("vocals") == sorted(NOISE_SIGMA)
-  assert values("features") == sorted(FEATURIZATIONS)
-  assert {"cpu", "gpu", "tpu"} == set(values("hardware")) and {"train", "demo", "smoke"} <= set(values("run"))
+  assert values("singsong", "vocals") == sorted(NOISE_SIGMA)
+  assert values("singsong", "features") == sorted(FEATURIZATIONS)
+  for system in AXES:
+    assert {(system, size) for size in values(system, "size")} == {key for key in SIZES if key[0] == system}
+    assert values(system, "hardware") == ["cpu", "gpu", "tpu"]
+    assert {"train", "demo", "smoke"} <= set(values(system, "run"))
 
 
-def test_order_does_not_matter():
-  files, seen = gin_files(), set()
+def test_every_file_belongs_to_a_system():
+  assert set((ROOT / "gin").rglob("*.gin")) == {path for system in AXES for path in training_files(system)}
+
+
+@for_each_system
+def test_order_does_not_matter(system):
+  files, seen = gin_files(system), set()
   shuffle = random.Random(0)
   for order in [files, files[::-1], *(shuffle.sample(files, len(files)) for _ in range(8))]:
     gin.clear_config()
@@ -82,28 +103,35 @@ def test_order_does_not_matter():
   assert len(seen) == 1
 
 
-@pytest.mark.parametrize("axis,value", [(axis, value) for axis in TRAINING_AXES for value in values(axis)])
-def test_every_value_parses(axis, value):
-  cli.parse_gin(gin_files(**{axis: value}), MACROS)
+@pytest.mark.parametrize(
+  ("system", "axis", "value"),
+  [(system, axis, value) for system in AXES for axis in AXES[system] for value in values(system, axis)],
+)
+def test_every_value_parses(system, axis, value):
+  cli.parse_gin(gin_files(**{"system": system, axis: value}), MACROS)
 
 
-def test_every_parameter_has_one_axis():
+@for_each_system
+def test_every_parameter_has_one_axis(system):
   owners = collections.defaultdict(set)
-  for path in training_files():
-    for key in cli.bound_parameters(path):
-      owners[key].add(path.parent.name)
+  for axis in AXES[system]:
+    for path in files_of(system, axis):
+      for key in cli.bound_parameters(path):
+        owners[key].add(axis)
   assert owners and not {key: axes for key, axes in owners.items() if len(axes) > 1}
 
 
-def test_the_values_of_an_axis_bind_the_same_parameters():
+@for_each_system
+def test_the_values_of_an_axis_bind_the_same_parameters(system):
   """Else switching from one to another would leave a setting to chance."""
-  for axis in TRAINING_AXES:
-    bound = {path.name: set(cli.bound_parameters(path)) for path in (ROOT / "gin" / axis).glob("*.gin")}
+  for axis in AXES[system]:
+    bound = {path.name: set(cli.bound_parameters(path)) for path in files_of(system, axis)}
     assert len(set(map(frozenset, bound.values()))) == 1, bound
 
 
-def test_every_macro_is_used_and_every_used_one_known():
-  text = "\n".join(path.read_text() for path in training_files())
+@for_each_system
+def test_every_macro_is_used_and_every_used_one_known(system):
+  text = "\n".join(path.read_text() for path in training_files(system))
   used = set(re.findall(r"%(\w+)", text))
   defined = set(re.findall(r"^(\w+) *=", text, flags=re.MULTILINE))
   assert defined <= used and used - defined == {"MODEL_DIR", "DATA_DIR"}
@@ -119,61 +147,77 @@ def test_an_unset_macro_is_an_error():
     cli.parse_gin(gin_files(), MACROS[1:])
 
 
-@pytest.mark.parametrize("run", values("run"))
-def test_a_run_promises_its_cost_and_result(run):
-  lines = (ROOT / f"gin/run/{run}.gin").read_text().splitlines()
-  text = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+@pytest.mark.parametrize(
+  ("system", "run"), [(system, run) for system in AXES for run in values(system, "run")]
+)
+def test_a_run_promises_its_cost_and_result(system, run):
+  (path,) = (path for path in files_of(system, "run") if path.stem == run)
+  text = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()))
   for promise in ("Command:", "Hardware:", "Duration:", "Expect:"):
     assert re.search(rf"^# {promise} +\S+", text, flags=re.MULTILINE), promise
   command = re.search(r"Command: +(.+)", text)[1]
   for option in shlex.split(command, comments=True):
     axis, _, value = option.removeprefix("--").partition("=")
-    if axis in TRAINING_AXES:
-      assert value in values(axis)
+    if axis in DEFAULTS | {"system": "", "run": ""}:
+      assert value in values(system, axis)
 
 
 def trained_system():
   return gin.query_parameter("train.system").scoped_configurable_fn()
 
 
-def slowly(*sizes):
-  return [pytest.param(size, marks=pytest.mark.slow) for size in sizes]
-
-
-@pytest.mark.parametrize("size", ["tiny", *slowly("small", "base", "large", "xl")])
-def test_a_dry_run_traces_the_training_step(size, capsys):
+@for_each_size
+def test_a_dry_run_traces_the_training_step(system, size, capsys):
   from singsong_jax.training import loop
 
-  cli.parse_gin(gin_files(size=size), MACROS)
+  cli.parse_gin(gin_files(system, size=size), MACROS)
   loop.train(dry_run=True)
-  assert f"{SIZES[size]:,} parameters" in capsys.readouterr().err
+  assert f"{SIZES[system, size]:,} parameters" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("size", ["tiny", *slowly("small", "base", "large", "xl")])
-def test_every_combination_builds(size):
+def loss_shape(system, params):
+  return jax.eval_shape(lambda p, b: system.loss(p, b, None), params, system.batch_shapes(1))[0].shape
+
+
+@for_each_size
+def test_every_combination_builds(system, size):
   """The forward pass of each; its parameters are those of the size."""
-  import jax
-
   params = None
-  for vocals, features in TASKS:
+  for vocals, features in TASKS if system == "singsong" else [(None, None)]:
     gin.clear_config()
-    cli.parse_gin(gin_files(size=size, vocals=vocals, features=features), MACROS)
-    system = trained_system()
-    assert (system.vocals, system.features) == (vocals, features)
-    params = params or jax.eval_shape(system.init, jax.random.key(0))
-    loss, _ = jax.eval_shape(lambda p, b, s=system: s.loss(p, b, None), params, system.batch_shapes(1))
-    assert loss.shape == ()
+    cli.parse_gin(gin_files(system, size=size, vocals=vocals, features=features), MACROS)
+    built = trained_system()
+    params = params or jax.eval_shape(built.init, jax.random.key(0))
+    assert loss_shape(built, params) == ()
+    if system == "singsong":
+      assert (built.vocals, built.features) == (vocals, features)
 
 
+@for_each_system
+def test_training_and_evaluation_read_what_the_system_is_made_for(system):
+  cli.parse_gin(gin_files(system, vocals="clean", features="a_sa"), MACROS)
+  built = trained_system()
+  for dataset in ("train_iterator", "eval_batches"):
+    examples = gin.query_parameter(f"{dataset}.examples").scoped_configurable_fn()
+    lengths = {name: array.shape[1] for name, array in built.batch_shapes(1).items()}
+    sequences = {"encoder_input_tokens", "decoder_target_tokens"} & lengths.keys()
+    assert sum(examples.lengths.values()) == sum(lengths[name] for name in sequences)
+
+
+@for_each_system
 @pytest.mark.parametrize("hardware,dtype", [("cpu", "float32"), ("gpu", "bfloat16"), ("tpu", "bfloat16")])
-def test_hardware_chooses_the_type_of_activations(hardware, dtype):
-  cli.parse_gin(gin_files(hardware=hardware), MACROS)
-  assert trained_system().network.dtype == dtype
+def test_hardware_chooses_the_type_of_activations(system, hardware, dtype):
+  cli.parse_gin(gin_files(system, hardware=hardware), MACROS)
+  network = trained_system().network
+  assert (network.dtype, network.remat) == (dtype, hardware != "cpu")
 
 
-def test_the_papers_training_run():
-  cli.parse_gin(gin_files(run="train", size="base"), MACROS)
-  expected = {"BATCH_SIZE": 512, "train.total_steps": 200_000, "rsqrt_decay.warmup_steps": 10_000}
+@pytest.mark.parametrize(
+  ("system", "batch_size", "steps"), [("singsong", 512, 200_000), ("fine", 256, 1_000_000)]
+)
+def test_the_papers_training_run(system, batch_size, steps):
+  cli.parse_gin(gin_files(system, run="train", size="base"), MACROS)
+  expected = {"BATCH_SIZE": batch_size, "train.total_steps": steps, "rsqrt_decay.warmup_steps": 10_000}
   found = {"BATCH_SIZE": gin.query_parameter("BATCH_SIZE/gin.macro.value")}
   found |= {name: gin.query_parameter(name) for name in expected if "." in name}
   assert found == expected
@@ -185,7 +229,7 @@ def test_no_python_in_the_gin_folder():
 
 def test_values_are_literals_macros_or_references():
   """Nothing in gin/ computes."""
-  for path in training_files():
+  for path in (ROOT / "gin").rglob("*.gin"):
     for line in path.read_text().splitlines():
       if line.startswith(("#", "import ")) or not line:
         continue

@@ -58,6 +58,18 @@ def test_axes_become_gin_files_and_the_rest_passes_through(checkout):
   assert "singsong_jax.train --gin_file=gin/system/singsong.gin" in result.stderr
 
 
+def test_a_system_has_its_own_files_and_only_its_own_axes(checkout):
+  result = call(checkout, "--size=tiny", "--system=fine", "--hardware=gpu", "--run=demo")
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.splitlines()[2:] == [
+    "--gin_file=gin/system/fine.gin",
+    "--gin_file=gin/size/fine/tiny.gin",
+    "--gin_file=gin/hardware/gpu.gin",
+    "--gin_file=gin/trainer/native.gin",
+    "--gin_file=gin/run/fine/demo.gin",
+  ]
+
+
 def test_paths_are_the_callers(checkout, tmp_path):
   arguments = ("--model_dir=a b/c", "--data_dir=/data")
   assert call(checkout, *arguments).stdout.splitlines()[-2:] == [
@@ -69,22 +81,24 @@ def test_paths_are_the_callers(checkout, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("argument", "message"),
+  ("arguments", "message"),
   [
     ("--size=huge", "there is no gin/size/huge.gin; choose one of base large small tiny xl"),
+    ("--system=fine --size=xl", "there is no gin/size/fine/xl.gin; choose one of base tiny"),
+    ("--vocals=clean --system=fine", "--vocals=clean: --system=fine has no vocals"),
     ("--model_dir=it's", "must not contain a quote"),
     ("--model_dir=", "a path is empty"),
   ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_is_installed(checkout, argument, message):
+def test_what_cannot_be_meant_is_refused_before_anything_is_installed(checkout, arguments, message):
   shutil.rmtree(checkout / ".venv")
-  result = call(checkout, argument)
+  result = call(checkout, *arguments.split())
   assert result.returncode == 2
   assert message in result.stderr
   assert not (checkout / ".venv").exists()
 
 
-def test_the_demo_is_five_commands(checkout):
+def test_the_demo_is_six_commands(checkout):
   result = call(checkout)
   assert result.returncode == 0, result.stderr
   modules = [
@@ -94,6 +108,7 @@ def test_the_demo_is_five_commands(checkout):
     "data_pipelines.synthesize",
     "data_pipelines.synthesize",
     "data_pipelines.prepare",
+    "singsong_jax.train",
     "singsong_jax.train",
     "singsong_jax.infer",
   ]

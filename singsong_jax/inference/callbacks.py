@@ -1,13 +1,40 @@
 """What a training run owes to listening: tokenisers beside the model, audio in TensorBoard."""
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import gin
 import jax
 import numpy as np
 
-from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.inference.tokenizers import FOLDER, Tokenizers, ship_tokenizers
+from singsong_jax.systems.base import Batch, Params
+from singsong_jax.systems.fine import Fine
+from singsong_jax.systems.singsong import SingSong
+
+# (system, params, batch [B, …], keys [B]) -> name -> acoustic codes [B, frames, levels]
+AudibleCodes = Callable[[Any, Params, Batch, jax.Array], dict[str, np.ndarray]]
+
+
+@gin.configurable
+def singsong_codes(system: SingSong, params: Params, batch: Batch, keys: jax.Array) -> dict[str, np.ndarray]:
+  """The accompaniment as it is generated and as it is: coarse codes `[B, frames, 4]`."""
+  generated = system.generate(params, batch, keys)
+  ids = {"generated": generated, "reference": batch["decoder_target_tokens"]}
+  return {name: system.target_layout.decode(np.asarray(array))[1] for name, array in ids.items()}
+
+
+@gin.configurable
+def fine_codes(system: Fine, params: Params, batch: Batch, keys: jax.Array) -> dict[str, np.ndarray]:
+  """Chunks with fine codes as they are generated and as they are `[B, frames, 12]`, and without `[…, 4]`."""
+  generated = system.generate(params, batch, keys)
+  reference = system.layout.decode(np.asarray(batch["decoder_target_tokens"]))
+  return {
+    "generated": system.layout.decode(np.asarray(generated)),
+    "reference": reference,
+    "coarse_only": reference[..., : system.layout.num_coarse_levels],
+  }
 
 
 @gin.configurable
@@ -16,12 +43,14 @@ class AudioSamples:
 
   Attributes:
     data_dir: what the Beam job wrote; its tokenisers are shipped.
+    codes: what there is to hear of a system, such as `singsong_codes`.
     num_samples: evaluation examples to generate; 0 writes no audio.
     seed: of the sampling; the same at every step, so that steps can be compared.
   """
 
-  def __init__(self, *, data_dir: str, num_samples: int = 1, seed: int = 0):
+  def __init__(self, *, data_dir: str, codes: AudibleCodes, num_samples: int = 1, seed: int = 0):
     self._tokenizers_dir = pathlib.Path(data_dir) / FOLDER
+    self._codes = codes
     self._num_samples = num_samples
     self._seed = seed
     self._system = None
@@ -29,24 +58,17 @@ class AudioSamples:
 
   def on_start(self, model_dir: str, system) -> None:
     self._tokenizers = ship_tokenizers(self._tokenizers_dir, model_dir)
-    self._tokenizers.check(system.target_layout)
     self._system = system
 
   def on_eval(self, step: int, params, eval_batch: dict[str, np.ndarray], writer) -> None:
-    """Generates from the first rows of `eval_batch`; writes them and the true instrumentals."""
-    rows = {name: array[: self._num_samples] for name, array in eval_batch.items()}
-    count = len(rows["encoder_input_tokens"])
-    if not count:
+    """Generates from the first rows of `eval_batch`; writes them and what they should have been."""
+    if not self._num_samples:
       return
-    keys = jax.random.split(jax.random.key(self._seed), count)
-    generated = self._system.generate(params, rows, keys, SamplingOptions())
+    rows = {name: array[: self._num_samples] for name, array in eval_batch.items()}
+    keys = jax.random.split(jax.random.key(self._seed), len(rows["decoder_target_tokens"]))
+    codec = self._tokenizers.codec
     audios = {
-      "generated": self._decode(generated),
-      "reference": self._decode(rows["decoder_target_tokens"]),
+      name: np.clip(codec.decode(codes), -1, 1)[..., None]  # [B, samples, 1]
+      for name, codes in self._codes(self._system, params, rows, keys).items()
     }
-    writer.write_audios(step, audios, sample_rate=self._tokenizers.codec.sample_rate_hz)
-
-  def _decode(self, ids) -> np.ndarray:
-    """Target ids `[B, T]` to audio `[B, samples, 1]`, within ±1."""
-    _, coarse = self._system.target_layout.decode(np.asarray(ids))
-    return np.clip(self._tokenizers.codec.decode(coarse), -1, 1)[..., None]
+    writer.write_audios(step, audios, sample_rate=codec.sample_rate_hz)

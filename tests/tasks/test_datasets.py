@@ -5,16 +5,23 @@ import pytest
 import tensorflow as tf
 
 from singsong_jax.errors import InputError
+from singsong_jax.tokens.windows import Geometry
 from tasks import datasets
 from tasks.schema import shard_paths, write_records
+from tasks.singsong import SingSongExamples
 
 NAMES = {"encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights"}
 
 
 @pytest.fixture
 def make_iterator(data_dir, geometry):
-  defaults = {"data_dir": str(data_dir), "vocals": "noisy", "features": "s_sa", "batch_size": 3, "seed": 5}
-  return lambda **options: datasets.train_iterator(**{**defaults, "geometry": geometry, **options})
+  defaults = {"data_dir": str(data_dir), "batch_size": 3, "seed": 5}
+
+  def make(vocals="noisy", geometry=geometry, **options):
+    examples = SingSongExamples(vocals=vocals, features="s_sa", geometry=geometry)
+    return datasets.train_iterator(**{**defaults, "examples": examples, **options})
+
+  return make
 
 
 def take(iterator, count):
@@ -107,7 +114,7 @@ def test_missing_empty_and_foreign_data(make_iterator, tmp_path):
   with pytest.raises(InputError, match=r"the test split of .* has no records"):
     make_iterator(split="test")
   with pytest.raises(InputError, match="but the model has"):
-    make_iterator(geometry=datasets.Geometry())
+    make_iterator(geometry=Geometry())
 
 
 def test_corpora_of_different_tokenisers_are_not_mixed(make_iterator, make_data_dir, tmp_path):
@@ -117,7 +124,8 @@ def test_corpora_of_different_tokenisers_are_not_mixed(make_iterator, make_data_
 
 
 def test_eval_batches_count_every_example_once(data_dir, geometry):
-  options = {"data_dir": str(data_dir), "vocals": "noisy", "features": "s_sa", "geometry": geometry}
+  examples = SingSongExamples(vocals="noisy", features="s_sa", geometry=geometry)
+  options = {"data_dir": str(data_dir), "examples": examples}
   batches = list(datasets.eval_batches(batch_size=2, **options))
   weights = [batch["decoder_loss_weights"].sum(axis=1).tolist() for batch in batches]
   assert weights == [[90, 90], [90, 0]]

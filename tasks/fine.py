@@ -1,0 +1,96 @@
+"""SeqIO task `singsong_fine`: chunks of 3 s, coarse codes in and fine codes out.
+
+    import seqio, tasks.fine                           # SINGSONG_DATA_DIR=/where/prepare/wrote
+    task = seqio.get_mixture_or_task("singsong_fine")
+    task.get_dataset(split="train")                    # inputs [600], targets [1200], int32
+
+It reads the instrumentals of the records that SingSong's tasks read: in train a chunk from anywhere in the
+clip, another one every epoch; in validation and test the clip's first. `FineExamples.convert` makes the
+decoder's sequence of a chunk; `singsong_jax/tokens/fine.py` draws it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import gin
+import seqio
+import tensorflow as tf
+
+from singsong_jax.tokens.fine import BOS_ID, FineLayout
+from singsong_jax.tokens.vocabulary import Vocabulary
+from singsong_jax.tokens.windows import Geometry
+from tasks import metrics, preprocessors
+from tasks.source import SHUFFLE_BUFFER_SIZE, CorpusSource, default_data_dir
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FineExamples:
+  """What the fine stage is trained on; see `tasks.datasets.Examples`.
+
+  Attributes:
+    layout: of a chunk.
+    vocabulary: of the records.
+    geometry: of the records.
+
+  Raises:
+    InputError: `layout` does not fit the records.
+  """
+
+  layout: FineLayout = FineLayout()
+  vocabulary: Vocabulary = Vocabulary()
+  geometry: Geometry = Geometry()
+
+  def __post_init__(self):
+    self.layout.check_fits(self.vocabulary, self.geometry)
+
+  @property
+  def lengths(self) -> dict[str, int]:
+    """The exact lengths of `inputs` and `targets`, as `seqio.get_dataset` takes them."""
+    return {"inputs": self.layout.coarse_length, "targets": self.layout.fine_length}
+
+  def make_task(
+    self, name: str, data_dir: str | Callable[[], str], shuffle_buffer_size: int = SHUFFLE_BUFFER_SIZE
+  ) -> seqio.Task:
+    """A task over one data directory, not registered."""
+    vocabulary = seqio.PassThroughVocabulary(self.layout.vocabulary_size)
+    feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
+    return seqio.Task(
+      name,
+      source=CorpusSource(data_dir, self.vocabulary, self.geometry),
+      output_features={"inputs": feature, "targets": feature},
+      preprocessors=[
+        preprocessors.record_to_codes(self.layout),
+        seqio.CacheDatasetPlaceholder(),
+        preprocessors.crop_chunk(self.layout),
+        preprocessors.fixed_lengths(self.lengths),
+      ],
+      metric_fns=[metrics.token_accuracy],
+      shuffle_buffer_size=shuffle_buffer_size,
+    )
+
+  def convert(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """`inputs` and `targets` as one sequence, of which only the targets have loss weight."""
+    converter = seqio.PrefixLMFeatureConverter(pack=False, bos_id=BOS_ID)
+    names = converter.MODEL_FEATURES.keys() - {"decoder_causal_attention"}  # the coarse ids are read causally
+    return converter(dataset, self.lengths).map(lambda row: {name: row[name] for name in names})
+
+  def describe(self) -> dict[str, Any]:
+    return dataclasses.asdict(self.layout)
+
+
+def register_corpus(name: str, data_dir: str | Callable[[], str], **settings) -> str:
+  """Registers `singsong_{name}_fine` and returns the name.
+
+  Args:
+    name: of the corpus; empty for the default one, whose task has no such part.
+    data_dir: the folder, or a function that finds it when a dataset is made.
+    **settings: of `FineExamples`.
+  """
+  task_name = "_".join(part for part in ("singsong", name, "fine") if part)
+  seqio.TaskRegistry.add_provider(task_name, FineExamples(**settings).make_task(task_name, data_dir))
+  return task_name
+
+
+register_corpus("", default_data_dir)
