@@ -38,7 +38,7 @@ CombineStreams = Callable[[jax.Array], jax.Array]
 class CachedNetwork(Protocol):
   """What the engine asks of a network; see `networks/cached_decoder.py`."""
 
-  def init_cache(self, rows: int) -> Any: ...
+  def init_cache(self) -> Any: ...
 
   def grow(self, cache: Any, length: int) -> Any: ...
 
@@ -96,7 +96,7 @@ def generate_tokens(
   if forced_tokens is not None:
     inputs = inputs.at[:, 1:].set(jnp.where(is_forced, forced_tokens, 0))
   keys = row_keys(rng, rows)
-  cache = network.init_cache(streams * rows)
+  cache = network.init_cache()
 
   def step(carry, x):
     inputs, cache = carry

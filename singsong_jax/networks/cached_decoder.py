@@ -31,22 +31,22 @@ class LayerCache(NamedTuple):
 
 
 class _Layer(NamedTuple):
-  """Weights of one layer, of the activations' dtype; products are over their last axis."""
+  """Weights of one layer, of the activations' dtype; matrices `[out, in]` or, for many rows, `[in, out]`."""
 
   self_norm: jax.Array  # [E]
-  self_projections: jax.Array  # query, key, value: [3·H·D, E]
-  self_out: jax.Array  # [E, H·D]
+  self_projections: jax.Array  # query, key, value: E to 3·H·D
+  self_out: jax.Array  # H·D to E
   mlp_norm: jax.Array  # [E]
-  mlp_in: jax.Array  # all factors: [factors·M, E]
-  mlp_out: jax.Array  # [E, M]
+  mlp_in: jax.Array  # all factors: E to factors·M
+  mlp_out: jax.Array  # M to E
 
 
 class _CrossAttention(NamedTuple):
   """A layer's weights that read the encoder's output, and its keys and values, the same at every step."""
 
   norm: jax.Array  # [E]
-  query: jax.Array  # [H·D, E]
-  out: jax.Array  # [E, H·D]
+  query: jax.Array  # E to H·D
+  out: jax.Array  # H·D to E
   encoded_key: jax.Array  # [B, H, S, D]
   encoded_value: jax.Array  # [B, H, S, D]
 
@@ -66,6 +66,7 @@ class CachedDecoder:
   Args:
     config: the network's.
     params: of an `EncoderDecoder` or a `DecoderOnly`, boxed or not.
+    rows: number of sequences.
     encoded: the encoder's output `[B, S, E]`; None for a decoder alone.
     encoder_mask: bool `[B, S]`, True at tokens.
     max_length: number of positions of a whole sequence.
@@ -76,6 +77,7 @@ class CachedDecoder:
     config: TransformerConfig,
     params: Any,
     *,
+    rows: int,
     max_length: int,
     encoded: jax.Array | None = None,
     encoder_mask: jax.Array | None = None,
@@ -84,6 +86,7 @@ class CachedDecoder:
     decoder = params["decoder"]
     layer_params = [decoder[f"layers_{i}"] for i in range(config.num_decoder_layers)]
     self._config = config
+    self._rows = rows
     self._max_length = max_length
     self._dtype = jnp.dtype(config.dtype)
     self._embedding = params["token_embedder"]["embedding"].astype(self._dtype)  # [V, E]
@@ -94,9 +97,9 @@ class CachedDecoder:
     self._head = decoder["logits_dense"]["kernel"].T  # [V, E], float32 as in training
     self._bias = self._bias_by_offset(decoder)
 
-  def init_cache(self, rows: int) -> Cache:
-    """A cache of no positions for `rows` sequences."""
-    shape = (rows * self._config.num_heads, 0, self._config.head_dim)
+  def init_cache(self) -> Cache:
+    """A cache of no positions."""
+    shape = (self._rows * self._config.num_heads, 0, self._config.head_dim)
     empty = jnp.zeros(shape, self._dtype)
     return (LayerCache(empty, empty),) * len(self._layers)
 
@@ -117,7 +120,7 @@ class CachedDecoder:
     """
     x = jnp.take(self._embedding, tokens, axis=0)
     x = transformer.add_positions(self._config, x, position, self._max_length)
-    bias = self._self_bias(x.shape, position, cache[0].key.shape[1])
+    bias = self._self_bias(tokens.shape[1], position, cache[0].key.shape[1])
     caches = []
     for weights, cross, layer_cache in zip(self._layers, self._cross, cache, strict=True):
       x, layer_cache = self._self_attention(weights, x, position, layer_cache, bias)
@@ -130,40 +133,39 @@ class CachedDecoder:
   def logits(self, x: jax.Array, first_id: ArrayLike, num_ids: int) -> jax.Array:
     """Float32 logits of the ids `first_id …`: `[R, E]` to `[R, num_ids]`."""
     rows = jax.lax.dynamic_slice_in_dim(self._head, first_id, num_ids)
-    return _product(x.astype(jnp.float32), rows)
+    return x.astype(jnp.float32) @ rows.T
 
   def _self_attention(
     self, weights: _Layer, x: jax.Array, position: ArrayLike, cache: LayerCache, bias: jax.Array
   ) -> tuple[jax.Array, LayerCache]:
-    y = _product(layers.rms_norm(x, weights.self_norm), weights.self_projections)
+    y = self._product(layers.rms_norm(x, weights.self_norm), weights.self_projections)
     query, key, value = (self._join_heads(part) for part in jnp.split(y, 3, axis=-1))  # [R·H, n, D]
     write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=position, axis=1)
     cache = LayerCache(write(cache.key, key), write(cache.value, value))
     y = layers.dot_product_attention(query, cache.key, cache.value, bias=bias)
     y = y.reshape(-1, self._config.num_heads, *y.shape[1:])  # [R, H, n, D]
-    return x + _product(_merge_heads(y), weights.self_out), cache
+    return x + self._product(_merge_heads(y), weights.self_out), cache
 
   def _cross_attention(self, weights: _CrossAttention, x: jax.Array) -> jax.Array:
     assert self._encoder_mask is not None
     key, value = weights.encoded_key, weights.encoded_value
-    query = _product(layers.rms_norm(x, weights.norm), weights.query)
+    query = self._product(layers.rms_norm(x, weights.norm), weights.query)
     # The rows of one encoder row ask the same keys: to the attention they are more queries.
     query = self._split_heads(query.reshape(key.shape[0], -1, query.shape[-1]))  # [B, H, R/B·n, D]
     y = layers.dot_product_attention(query, key, value, key_mask=self._encoder_mask[:, None])
-    return x + _product(_merge_heads(y).reshape(*x.shape[:2], -1), weights.out)
+    return x + self._product(_merge_heads(y).reshape(*x.shape[:2], -1), weights.out)
 
   def _mlp(self, weights: _Layer, x: jax.Array) -> jax.Array:
     activations = self._config.mlp_activations
-    hidden = _product(layers.rms_norm(x, weights.mlp_norm), weights.mlp_in)
+    hidden = self._product(layers.rms_norm(x, weights.mlp_norm), weights.mlp_in)
     parts = jnp.split(hidden, len(activations), axis=-1)
     factors = [
       part if name == "linear" else getattr(nn, name)(part) for name, part in zip(activations, parts)
     ]
-    return _product(functools.reduce(operator.mul, factors), weights.mlp_out)
+    return self._product(functools.reduce(operator.mul, factors), weights.mlp_out)
 
-  def _self_bias(self, shape: tuple[int, ...], position: ArrayLike, num_keys: int) -> jax.Array:
+  def _self_bias(self, num_queries: int, position: ArrayLike, num_keys: int) -> jax.Array:
     """The causal mask, and the relative bias where there is one: `[n, K]` or `[R·H, n, K]`."""
-    rows, num_queries, _ = shape
     queries = position + jnp.arange(num_queries)
     future = jnp.where(jnp.arange(num_keys) > queries[:, None], layers.MASKED, 0.0)  # [n, K]
     if self._bias is None:
@@ -171,7 +173,7 @@ class CachedDecoder:
     by_offset, first = self._bias, self._max_length - 1 - queries
     cut = lambda start: jax.lax.dynamic_slice_in_dim(by_offset, start, num_keys, axis=1)
     relative = jax.vmap(cut, out_axes=1)(first)  # [H, n, K]
-    return jnp.tile(relative + future, (rows, 1, 1))
+    return jnp.tile(relative + future, (self._rows, 1, 1))
 
   def _bias_by_offset(self, decoder: Any) -> jax.Array | None:
     """Relative biases of the offsets `-(max_length-1) … max_length-1`: `[H, 2·max_length-1]`, or None."""
@@ -199,13 +201,21 @@ class CachedDecoder:
       norm=self._scale(layer["pre_cross_attention_layer_norm"]),
       query=self._kernel(attention, "query"),
       out=self._kernel(attention, "out"),
-      encoded_key=self._split_heads(_product(encoded, self._kernel(attention, "key"))),
-      encoded_value=self._split_heads(_product(encoded, self._kernel(attention, "value"))),
+      encoded_key=self._split_heads(self._product(encoded, self._kernel(attention, "key"))),
+      encoded_value=self._split_heads(self._product(encoded, self._kernel(attention, "value"))),
     )
 
   def _kernel(self, module: Any, *names: str) -> jax.Array:
-    """Kernels of a module as one, outputs first: `[sum of out, in]`."""
-    return jnp.concatenate([module[name]["kernel"].T for name in names]).astype(self._dtype)
+    """Kernels of a module as one, for `_product`."""
+    kernel = jnp.concatenate([module[name]["kernel"] for name in names], axis=1).astype(self._dtype)
+    return kernel.T if self._rows == 1 else kernel
+
+  def _product(self, x: jax.Array, weights: jax.Array) -> jax.Array:
+    """`[..., in]` to `[..., out]`.
+
+    For one row the weights are `[out, in]`: the product of a matrix and a vector reads them in their order.
+    """
+    return x @ (weights.T if self._rows == 1 else weights)
 
   def _scale(self, norm: Any) -> jax.Array:
     return norm["scale"].astype(self._dtype)
@@ -223,11 +233,3 @@ def _merge_heads(x: jax.Array) -> jax.Array:
   """`[B, H, n, D]` to `[B, n, H·D]`."""
   x = x.swapaxes(1, 2)
   return x.reshape(*x.shape[:2], -1)
-
-
-def _product(x: jax.Array, weights: jax.Array) -> jax.Array:
-  """`x · weightsᵀ`: `[..., in]` and `[out, in]` to `[..., out]`.
-
-  Outputs are the rows: an accelerator that multiplies one vector then reads the weights in their order.
-  """
-  return jnp.einsum("...i,oi->...o", x, weights)

@@ -121,7 +121,7 @@ class Fine:
   @functools.partial(jax.jit, static_argnames=("self", "options", "forced_spans", "logit_callback"))
   def _generate(self, params, tokens, rng, options, forced_spans, logit_callback) -> jax.Array:
     return generate_tokens(
-      CachedDecoder(self.network, params, max_length=self.layout.length),
+      CachedDecoder(self.network, params, rows=len(tokens), max_length=self.layout.length),
       block_starts=self.layout.block_starts,
       block_size=self.layout.block_size,
       rows=len(tokens),

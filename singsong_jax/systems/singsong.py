@@ -158,6 +158,7 @@ class SingSong:
     network = CachedDecoder(
       self.network,
       params,
+      rows=len(tokens) * samples,
       max_length=self.target_layout.length,
       encoded=self.module.apply({"params": params}, tokens, method="encode"),
       encoder_mask=tokens > 0,

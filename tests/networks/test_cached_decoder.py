@@ -29,20 +29,22 @@ def encoder_decoder(samples=1, **changes):
   params = params["params"]
   logits = module.apply({"params": params}, encoder, tokens, enable_dropout=False)
   encoded = module.apply({"params": params}, ENCODER, method="encode")
-  return logits, CachedDecoder(config, params, max_length=11, encoded=encoded, encoder_mask=ENCODER > 0)
+  return logits, CachedDecoder(
+    config, params, rows=len(tokens), max_length=11, encoded=encoded, encoder_mask=ENCODER > 0
+  )
 
 
-def decoder_only(**changes):
+def decoder_only(rows=6, **changes):
   config = DecoderOnlyConfig(**SIZES | changes)
   module = DecoderOnly(config)
   params = jax.jit(functools.partial(module.init, enable_dropout=False))(jax.random.key(0), TOKENS)["params"]
-  logits = module.apply({"params": params}, TOKENS, enable_dropout=False)
-  return logits, CachedDecoder(config, params, max_length=11)
+  logits = module.apply({"params": params}, TOKENS[:rows], enable_dropout=False)
+  return logits, CachedDecoder(config, params, rows=rows, max_length=11)
 
 
 def cached_logits(decoder, tokens, steps):
   """All logits, read `steps` positions at a time with room for no more."""
-  cache, position, found = decoder.init_cache(len(tokens)), 0, []
+  cache, position, found = decoder.init_cache(), 0, []
   for step in steps:
     cache = decoder.grow(cache, position + step)
     x, cache = decoder.extend(tokens[:, position : position + step], position, cache)
@@ -68,7 +70,7 @@ def test_rows_share_their_encoder_row():
 
 def test_unwritten_positions_are_not_read():
   expected, decoder = decoder_only()
-  cache = decoder.grow(decoder.init_cache(6), 11)
+  cache = decoder.grow(decoder.init_cache(), 11)
   poisoned = jax.tree.map(lambda x: x.at[:, 1:].set(1e4), cache)
   x, _ = decoder.extend(TOKENS[:, :1], 0, poisoned)
   np.testing.assert_allclose(decoder.logits(x[:, 0], 0, 30), expected[:, 0], atol=2e-5)
@@ -76,8 +78,13 @@ def test_unwritten_positions_are_not_read():
 
 def test_logits_of_some_ids():
   expected, decoder = decoder_only()
-  x, _ = decoder.extend(TOKENS[:, :1], 0, decoder.grow(decoder.init_cache(6), 1))
+  x, _ = decoder.extend(TOKENS[:, :1], 0, decoder.grow(decoder.init_cache(), 1))
   np.testing.assert_allclose(decoder.logits(x[:, 0], 12, 5), expected[:, 0, 12:17], atol=2e-5)
+
+
+def test_a_single_row_whose_weights_lie_otherwise():
+  expected, decoder = decoder_only(rows=1)
+  np.testing.assert_allclose(cached_logits(decoder, TOKENS[:1], [3, 1, 1, 6]), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("activations", [("relu",), ("gelu", "linear")])
@@ -89,7 +96,7 @@ def test_every_kind_of_mlp(activations):
 def test_bfloat16_weights_and_caches_give_float32_logits():
   expected, _ = decoder_only()
   _, decoder = decoder_only(dtype="bfloat16")
-  cache = decoder.grow(decoder.init_cache(6), 11)
+  cache = decoder.grow(decoder.init_cache(), 11)
   x, cache = decoder.extend(TOKENS, 0, cache)
   logits = decoder.logits(x[:, -1], 0, 30)
   assert {leaf.dtype for leaf in jax.tree.leaves(cache)} == {jnp.dtype("bfloat16")}
@@ -99,6 +106,6 @@ def test_bfloat16_weights_and_caches_give_float32_logits():
 
 def test_cache_bytes_are_those_of_a_cache():
   config = DecoderOnlyConfig(**SIZES)
-  _, decoder = decoder_only()
-  cache = decoder.grow(decoder.init_cache(3), 11)
+  _, decoder = decoder_only(rows=3)
+  cache = decoder.grow(decoder.init_cache(), 11)
   assert sum(leaf.nbytes for leaf in jax.tree.leaves(cache)) == 3 * cache_bytes(config, 11)
