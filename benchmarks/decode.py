@@ -76,9 +76,9 @@ QUICK = (Group("4+4", 1, 1.0, 3, with_half=True), Group("4+4", 8, 0.2, 2))
 QUICK_SECONDS = 150  # after so long --quick begins no further round, unless it is a group's first
 FULL = (
   Group("4+4", 1, 1.0, 7, with_half=True),
-  Group("4+4", 8, 1.0, 3),
-  Group("base", 1, 0.2, 3),
-  Group("base", 8, 0.2, 3),
+  Group("4+4", 8, 0.5, 3),
+  Group("base", 1, 0.2, 2),
+  Group("base", 8, 0.1, 2),
 )
 
 

@@ -1,6 +1,6 @@
 """Measures inference on long songs: length, seams, memory, speed, start of a second process.
 
-python -m benchmarks.long_songs --model_dir=demo/model
+python -m benchmarks.long_songs
 
 Sings 35 s, 1 and 10 minutes with the demo songs' voice, runs `singsong_jax.infer` on each in a process of its
 own, and prints one JSON object.
@@ -28,9 +28,9 @@ FRAME_SECONDS = 0.02  # of the codec; between frames is where a seam can be
 NEAR_SECONDS = 0.001
 ROOT = pathlib.Path(__file__).parent.parent
 
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
-_VOCALS = flags.DEFINE_string("vocals", None, "a voice of 35 s or so, instead of a synthetic one")
-_SECONDS = flags.DEFINE_list("seconds", ["60", "600"], "lengths of input to compare the memory of")
+_MODEL = flags.DEFINE_string("model", "demo/model", "folder a training run wrote")
+_VOICE = flags.DEFINE_string("voice", None, "a voice of 35 s or so, instead of a synthetic one")
+_LENGTHS = flags.DEFINE_list("lengths", ["60", "600"], "seconds of input to compare the memory of")
 
 
 def edge_statistics(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def seam_report(path: pathlib.Path, details: dict) -> dict:
 def infer(vocals: pathlib.Path, output_dir: pathlib.Path, cache: pathlib.Path) -> tuple[dict, float, float]:
   """Runs the command. Returns its JSON, its seconds and its peak memory in MiB."""
   command = [sys.executable, "-m", "singsong_jax.infer", f"--vocals={vocals}", f"--output_dir={output_dir}"]
-  command.append(f"--model_dir={pathlib.Path(_MODEL_DIR.value).absolute()}")
+  command.append(f"--model_dir={pathlib.Path(_MODEL.value).absolute()}")
   environment = {**os.environ, "SINGSONG_CACHE_DIR": str(cache)}
   started, peak_mib = time.perf_counter(), 0.0
   process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
@@ -102,7 +102,7 @@ def infer(vocals: pathlib.Path, output_dir: pathlib.Path, cache: pathlib.Path) -
 
 
 def peak_memory_mib(pid: int) -> float:
-  """Of a process that runs, so far (Linux). What `wait4` says of a child includes its parent before `exec`."""
+  """Of a running process, so far (Linux). `wait4` would count what its parent held before `exec`."""
   try:
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
   except OSError:  # it has just ended
@@ -125,7 +125,7 @@ def length_report(vocals: pathlib.Path, output_dir: pathlib.Path) -> dict:
 def main(_) -> None:
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    vocals = pathlib.Path(_VOCALS.value).absolute() if _VOCALS.value else sing(folder, 35)
+    vocals = pathlib.Path(_VOICE.value).absolute() if _VOICE.value else sing(folder, 35)
     _, first_seconds, _ = infer(vocals, folder / "first", folder / "cache")
     _, second_seconds, _ = infer(vocals, folder / "second", folder / "cache")
     report = {
@@ -136,7 +136,7 @@ def main(_) -> None:
       "machine": reports.describe_machine(),
       "long": {},
     }
-    for seconds in map(float, _SECONDS.value):
+    for seconds in map(float, _LENGTHS.value):
       output_dir = folder / f"{seconds:g}"
       details, wall_seconds, peak_mib = infer(sing(folder, seconds), output_dir, folder / "cache")
       report["long"][f"{seconds:g}"] = {

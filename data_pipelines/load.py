@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from data_pipelines.find_songs import Song
 from data_pipelines.settings import SONG_RATE_HZ
-from singsong_jax.audio.io import read_audio, resample, to_mono
+from singsong_jax.audio.io import read_audio, to_mono
+from singsong_jax.audio.resampling import resample
 from singsong_jax.audio.separation import Clip
 from singsong_jax.errors import InputError
 from singsong_jax.tokens.windows import whole_frames

@@ -15,8 +15,8 @@ from data_pipelines.reports import Report
 from data_pipelines.separate import Stems, make_separator, separate
 from data_pipelines.settings import MODEL_RATE_HZ, DataDir, Settings
 from singsong_jax.audio.filtering import FilterSettings, rejection_reason
-from singsong_jax.audio.io import resample
 from singsong_jax.audio.levels import peak_rms_db
+from singsong_jax.audio.resampling import resample
 from tasks import schema
 
 

@@ -2,65 +2,95 @@
 
   python -m singsong_jax.infer --vocals=voice.wav --model_dir=demo/model --output_dir=out
 
-Writes `instrumental.wav`, `mix.wav`, `picture.png` and `accompaniment.json` into the output folder.
+Writes `instrumental.wav`, `mix.wav`, `picture.png` and `accompaniment.json` into the output folder. The same
+command goes on where a killed one was.
 """
 
+import os
 import pathlib
 
+import jax
 from absl import flags
 
-from singsong_jax import cli, files
-from singsong_jax.audio.io import audio_info, read_audio, to_mono, write_wav
+from singsong_jax import cli
+from singsong_jax.audio.tracks import FileTrack
 from singsong_jax.decoding.sampling import SamplingOptions
-from singsong_jax.errors import InputError
-from singsong_jax.inference import accompanist, picture
+from singsong_jax.inference.accompanist import Accompanist
+from singsong_jax.inference.settings import Settings
+from singsong_jax.inference.vocals import check_vocals
 
-_DEFAULTS = SamplingOptions()
+_DEFAULTS, _FINE_DEFAULTS = Settings.options, Settings.fine_options
 _VOCALS = flags.DEFINE_string(
   "vocals", None, "audio file with the voice: wav, flac, mp3 or ogg", required=True
 )
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "folder for the results", required=True)
 _STEP = flags.DEFINE_integer("step", None, "checkpoint to use (default: the newest)")
+_FINE_MODEL_DIR = flags.DEFINE_string(
+  "fine_model_dir",
+  None,
+  "folder a training of the fine stage wrote (default: MODEL_DIR/fine, if it is there)",
+)
+_SKIP_FINE = flags.DEFINE_bool("skip_fine", False, "decode the coarse codes alone")
+_SAMPLES = flags.DEFINE_integer("samples", 1, "accompaniments to make of the same vocals")
 _SEED = flags.DEFINE_integer("seed", 0, "of the noise and the sampling", lower_bound=0, upper_bound=2**32 - 1)
-_TEMPERATURE = flags.DEFINE_float("temperature", _DEFAULTS.temperature, "of the sampling")
-_TOP_K = flags.DEFINE_integer("top_k", _DEFAULTS.top_k, "sample among the k likeliest codes; 0: among all")
+_TEMPERATURE = flags.DEFINE_float("temperature", _DEFAULTS.temperature, "of semantic and coarse codes")
+_FINE_TEMPERATURE = flags.DEFINE_float("fine_temperature", _FINE_DEFAULTS.temperature, "of fine codes")
+_TOP_K = flags.DEFINE_integer(
+  "top_k", _DEFAULTS.top_k, "sample semantic and coarse codes among the k likeliest; 0: among all"
+)
+_TOP_P = flags.DEFINE_float(
+  "top_p",
+  _DEFAULTS.top_p,
+  "sample them among the likeliest that sum to this probability; 1: among all",
+)
 _GREEDY = flags.DEFINE_bool("greedy", _DEFAULTS.greedy, "take the likeliest code at every position")
-_MAX_SECONDS = flags.DEFINE_float("max_seconds", accompanist.MAX_SECONDS, "refuse longer vocals")
+_GUIDANCE_SCALE = flags.DEFINE_float(
+  "guidance_scale",
+  _DEFAULTS.guidance_scale,
+  "above 1: away from what the model plays for silence; 1: off. Takes twice the time",
+)
+_OVERLAP_SECONDS = flags.DEFINE_float(
+  "overlap_seconds", None, "how much of its window each window repeats (default: half of it)"
+)
+_LOUDNESS = flags.DEFINE_float(
+  "loudness", None, "bring the instrumental to so many LUFS, -16 say (default: leave it as it is)"
+)
+_MAX_SECONDS = flags.DEFINE_float("max_seconds", 4 * 3600, "refuse longer vocals")
 
 
 def main(_) -> None:
-  seconds = audio_info(_VOCALS.value)[2]
-  if seconds > _MAX_SECONDS.value:  # before hours of audio are read into memory
-    raise InputError(f"{_VOCALS.value} lasts {seconds:.0f} s, over --max_seconds={_MAX_SECONDS.value:g}")
-  waveform, sample_rate_hz = read_audio(_VOCALS.value)  # [channels, samples]
-  accompanist.check_vocals(waveform, sample_rate_hz, _MAX_SECONDS.value)
-  model = accompanist.Accompanist.from_checkpoint(_MODEL_DIR.value, _STEP.value)
-  output_dir = files.make_folder(_OUTPUT_DIR.value)  # now, not after minutes of generating
-  options = SamplingOptions(temperature=_TEMPERATURE.value, top_k=_TOP_K.value, greedy=_GREEDY.value)
-  result = model.accompany(
-    waveform, sample_rate_hz, seed=_SEED.value, options=options, max_seconds=_MAX_SECONDS.value
+  vocals = check_vocals(FileTrack(_VOCALS.value), _MAX_SECONDS.value)
+  settings = Settings(
+    seed=_SEED.value,
+    samples=_SAMPLES.value,
+    options=SamplingOptions(
+      temperature=_TEMPERATURE.value,
+      greedy=_GREEDY.value,
+      top_k=_TOP_K.value,
+      top_p=_TOP_P.value,
+      guidance_scale=_GUIDANCE_SCALE.value,
+    ),
+    fine_options=SamplingOptions(temperature=_FINE_TEMPERATURE.value, greedy=_GREEDY.value),
+    overlap_seconds=_OVERLAP_SECONDS.value,
+    loudness_lufs=_LOUDNESS.value,
   )
-  write_results(output_dir, waveform, sample_rate_hz, result)
+  keep_compiled_programs()
+  model = Accompanist.from_checkpoint(
+    _MODEL_DIR.value, _STEP.value, fine_model_dir=_FINE_MODEL_DIR.value, skip_fine=_SKIP_FINE.value
+  )
+  for path in model.write(vocals, _OUTPUT_DIR.value, settings):
+    print(f"wrote {path}")
 
 
-def write_results(output_dir: pathlib.Path, vocals, sample_rate_hz: int, result) -> None:
-  """Writes the four outputs. The JSON goes first and comes last: it is there only beside its own three."""
-  (output_dir / "accompaniment.json").unlink(missing_ok=True)
-  write_wav(output_dir / "instrumental.wav", result.instrumental, sample_rate_hz)
-  write_wav(output_dir / "mix.wav", result.mix, sample_rate_hz)
-  tracks = {
-    "vocals (input)": to_mono(vocals),
-    "instrumental (generated)": result.instrumental,
-    "mix": to_mono(result.mix),
-  }
-  picture.draw(output_dir / "picture.png", tracks, sample_rate_hz, _MODEL_DIR.value)
-  files.write_json(
-    output_dir / "accompaniment.json",
-    {"vocals": _VOCALS.value, "model_dir": _MODEL_DIR.value} | result.details,
-  )
-  for name in ("instrumental.wav", "mix.wav", "picture.png", "accompaniment.json"):
-    print(f"wrote {output_dir / name}")
+def keep_compiled_programs() -> None:
+  """Has jax keep what it compiles, so that a later process starts sooner.
+
+  In $SINGSONG_CACHE_DIR, or else $XDG_CACHE_HOME/singsong_jax or ~/.cache/singsong_jax.
+  """
+  cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  folder = pathlib.Path(os.environ.get("SINGSONG_CACHE_DIR") or pathlib.Path(cache) / "singsong_jax")
+  jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
 
 
 if __name__ == "__main__":

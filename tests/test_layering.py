@@ -45,6 +45,7 @@ HEAVY = (
   "seqio",
   "apache_beam",
   "librosa",
+  "pyloudnorm",
   "soundfile",
   "torch",
   "transformers",

@@ -1,15 +1,13 @@
-"""Reading, resampling and writing audio files."""
+"""Reading and writing audio files."""
 
 import contextlib
-import io
-import math
 import os
 import pathlib
-from collections.abc import Iterator
+import wave
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import scipy.signal
 import soundfile
 
 from singsong_jax import files
@@ -18,6 +16,7 @@ from singsong_jax.errors import InputError
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 MAX_CHANNELS = 2  # The mean of more (5.1: mostly ambience) is not a mix-down.
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
+MAX_WAV_BYTES = 2**32 - 2**10
 
 
 class AudioInfo(NamedTuple):
@@ -54,8 +53,19 @@ def read_audio(path: str | os.PathLike) -> tuple[np.ndarray, int]:
     waveform, sample_rate_hz = sound.read(dtype="float32", always_2d=True).T, sound.samplerate
   if not waveform.size:
     raise InputError(f"{path} holds no samples")
-  _require_finite(waveform, path)
+  require_finite(waveform, path)
   return np.ascontiguousarray(waveform), sample_rate_hz
+
+
+def read_blocks(path: str | os.PathLike, block_samples: int) -> Iterator[np.ndarray]:
+  """What `read_audio` reads, float32 [channels, ≤ block_samples] at a time. NaN and infinity are let pass.
+
+  Raises:
+    InputError: as `read_audio`, when the block in question is due.
+  """
+  with _opened(path) as sound:
+    while len(block := sound.read(block_samples, dtype="float32", always_2d=True)):
+      yield np.ascontiguousarray(block.T)
 
 
 def to_mono(waveform: np.ndarray) -> np.ndarray:
@@ -63,36 +73,56 @@ def to_mono(waveform: np.ndarray) -> np.ndarray:
   return waveform.mean(axis=0)
 
 
-def resample(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-  """Polyphase resampling with a Kaiser window: [..., n] → [..., ceil(n · to_hz / from_hz)].
+@contextlib.contextmanager
+def wav_writer(
+  path: str | os.PathLike, sample_rate_hz: int, channels: int, bits: int = 24
+) -> Iterator[Callable[[np.ndarray], None]]:
+  """Yields a function that appends blocks, float [channels, samples], to a new PCM WAV file.
 
-  It is linear and the same for every signal, so stems that sum to a mix still do afterwards.
-  """
-  divisor = math.gcd(from_hz, to_hz)
-  return scipy.signal.resample_poly(
-    waveform, to_hz // divisor, from_hz // divisor, axis=-1, window=("kaiser", 5.0)
-  )
-
-
-def write_wav(
-  path: str | os.PathLike, waveform: np.ndarray, sample_rate_hz: int, subtype: str = "PCM_24"
-) -> None:
-  """Writes `waveform`, [channels, samples] or [samples], as a WAV file in one rename.
+  The file appears in one rename when the context is left.
 
   Raises:
     InputError: a sample is beyond ±1 (it would clip) or not finite, or the file cannot be written.
   """
+  written = 0
+
+  def write(block: np.ndarray) -> None:
+    nonlocal written
+    require_finite(block, path, written)
+    peak = np.abs(block).max(initial=0.0)
+    if peak > 1:
+      raise InputError(f"{path} would clip: its peak is {peak:.4f}, the limit is 1; scale it down first")
+    sound.writeframesraw(_pcm(block, bits))
+    written += block.shape[-1]
+
+  # Not libsndfile: it does not say what is wrong with a file it cannot write (a full disk, say).
+  with files.replacing(path) as temporary, wave.open(str(temporary), "wb") as sound:
+    sound.setparams((channels, bits // 8, sample_rate_hz, 0, "NONE", ""))
+    yield write
+
+
+def write_wav(path: str | os.PathLike, waveform: np.ndarray, sample_rate_hz: int, bits: int = 24) -> None:
+  """Writes `waveform`, [channels, samples] or [samples], with `wav_writer`."""
   waveform = np.atleast_2d(waveform)
-  _require_finite(waveform, path)
-  peak = np.abs(waveform).max(initial=0.0)
-  if peak > 1:
-    raise InputError(f"{path} would clip: its peak is {peak:.4f}, the limit is 1; scale it down first")
-  # Encoded in memory first: libsndfile does not report a full disk as the OSError `replacing` turns
-  # into a message.
-  encoded = io.BytesIO()
-  soundfile.write(encoded, waveform.T, sample_rate_hz, subtype=subtype, format="WAV")
-  with files.replacing(path) as temporary:
-    temporary.write_bytes(encoded.getvalue())
+  with wav_writer(path, sample_rate_hz, len(waveform), bits) as write:
+    write(waveform)
+
+
+def check_wav_size(num_samples: int, channels: int, bits: int = 24) -> None:
+  """Raises InputError where a WAV file, whose sizes are 32 bit numbers, cannot hold that many samples."""
+  size = num_samples * channels * bits // 8
+  if size > MAX_WAV_BYTES:
+    raise InputError(
+      f"a WAV file of {num_samples:,} samples × {channels} channels would take {size:,} bytes; the format "
+      f"ends at {MAX_WAV_BYTES:,}; lower the sample rate or cut the file"
+    )
+
+
+def _pcm(block: np.ndarray, bits: int) -> bytes:
+  """Float [channels, samples] within ±1 to interleaved little-endian integers, the ones libsndfile makes."""
+  scaled = np.minimum(np.rint(block.T.astype(np.float64) * 2**31), 2**31 - 1).astype("<i4")
+  highest_bytes = np.ascontiguousarray(scaled)[..., None].view(np.uint8)[..., 4 - bits // 8 :]
+  return highest_bytes.tobytes()
 
 
 @contextlib.contextmanager
@@ -120,11 +150,15 @@ def _check_header(sound: soundfile.SoundFile, path: pathlib.Path) -> None:
     raise InputError(f"{path} has {sound.samplerate} Hz; usable: {MIN_RATE_HZ} … {MAX_RATE_HZ} Hz")
 
 
-def _require_finite(waveform: np.ndarray, path: str | os.PathLike) -> None:
+def require_finite(waveform: np.ndarray, name: str | os.PathLike, first_sample: int = 0) -> None:
+  """Raises InputError naming the first sample of `waveform`, [channels, samples], that is NaN or infinite.
+
+  `first_sample` is where the waveform stands in the whole it is a block of.
+  """
   bad = np.argwhere(~np.isfinite(waveform))
   if len(bad):
     channel, sample = bad[0]
     raise InputError(
-      f"{path}: {len(bad)} samples are not finite, the first is {waveform[channel, sample]} "
-      f"at sample {sample} of channel {channel}"
+      f"{name}: {len(bad)} samples are not finite, the first is {waveform[channel, sample]} "
+      f"at sample {first_sample + sample} of channel {channel}"
     )

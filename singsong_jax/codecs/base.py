@@ -18,6 +18,7 @@ class Codec(Protocol):
     frame_rate_hz: frames of codes a second; hop = sample_rate_hz / frame_rate_hz samples.
     num_levels: codes a frame, coarse to fine.
     num_codes: size of each level's codebook.
+    context_frames: a frame's samples depend on so many frames before and after it.
   """
 
   name: str
@@ -25,12 +26,18 @@ class Codec(Protocol):
   frame_rate_hz: float
   num_levels: int
   num_codes: int
+  context_frames: int
 
   def encode(self, waveform: np.ndarray) -> np.ndarray:
     """float `[..., samples]` to int32 `[..., ceil(samples / hop), num_levels]`, padded on the right."""
 
-  def decode(self, codes: np.ndarray) -> np.ndarray:
-    """int `[..., frames, levels ≤ num_levels]` to float32 `[..., frames · hop]`."""
+  def decode(self, codes: np.ndarray, first_frame: int = 0) -> np.ndarray:
+    """int `[..., frames, levels ≤ num_levels]` to float32 `[..., frames · hop]`.
+
+    Args:
+      first_frame: place of `codes` in a longer stream. Pieces of one, decoded with `context_frames` more on
+        both sides which are then cut off, make the waveform of the whole.
+    """
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the file `load_codec` reads."""

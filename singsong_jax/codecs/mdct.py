@@ -12,6 +12,7 @@ what a band lacks of its loudness. More levels code more of the spectrum and lea
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Self
@@ -24,6 +25,7 @@ from singsong_jax.codecs import lapped_transform, rvq
 from singsong_jax.errors import InputError
 
 KIND = "mdct"
+_NOISE_FRAMES = 3000  # then it repeats
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,7 @@ class MdctCodec:
   source: dict
 
   name = KIND
+  context_frames = 1  # the lapped transform's
 
   @property
   def sample_rate_hz(self) -> int:
@@ -104,11 +107,12 @@ class MdctCodec:
       raise InputError("the waveform has samples that are NaN or infinite; expected finite ones")
     return rvq.quantize(_analyze(waveform, self.settings), self.codebooks)
 
-  def decode(self, codes: np.ndarray) -> np.ndarray:
+  def decode(self, codes: np.ndarray, first_frame: int = 0) -> np.ndarray:
     """Codes to waveform.
 
     Args:
       codes: int `[..., frames, levels]`, 1 ≤ levels ≤ num_levels: the leading ones.
+      first_frame: place of `codes` in a longer stream: the noise depends on it.
 
     Returns:
       float32 `[..., frames · hop]`; may exceed ±1 a little where the input came close to it.
@@ -118,7 +122,7 @@ class MdctCodec:
     """
     codes = np.asarray(codes)
     self._check_codes(codes)
-    return _synthesize(rvq.dequantize(codes, self.codebooks), self.settings)
+    return _synthesize(rvq.dequantize(codes, self.codebooks), self.settings, first_frame)
 
   def _check_codes(self, codes: np.ndarray) -> None:
     if not 1 <= codes.shape[-1] <= self.num_levels:
@@ -220,26 +224,31 @@ def _analyze(waveform: np.ndarray, settings: MdctSettings) -> np.ndarray:
   return np.concatenate([companded, loudness * _band_weights(settings)], axis=-1)
 
 
-def _synthesize(vectors: np.ndarray, settings: MdctSettings) -> np.ndarray:
+def _synthesize(vectors: np.ndarray, settings: MdctSettings, first_frame: int) -> np.ndarray:
   """Vectors `[..., frames, hop + bands]` to float32 `[..., frames · hop]`."""
   companded, loudness = np.split(vectors, [settings.hop_samples], axis=-1)
   spectrum = compand(companded, 1 / settings.exponent)
   # A sum of codebook entries can fall below 0, where loudness has no meaning.
   wanted = (np.maximum(loudness, 0) / _band_weights(settings)) ** (1 / settings.loudness_exponent)
   missing = np.sqrt(np.maximum(wanted**2 - _band_rms(spectrum, settings) ** 2, 0))
-  spectrum[..., _band_edges(settings)[0] :] += _noise(missing, settings)
+  spectrum[..., _band_edges(settings)[0] :] += _noise(missing, settings, first_frame)
   blocks = lapped_transform.inverse_transform(spectrum)
   return blocks.reshape(*blocks.shape[:-2], blocks.shape[-2] * blocks.shape[-1])
 
 
-def _noise(band_rms: np.ndarray, settings: MdctSettings) -> np.ndarray:
-  """White noise of the given level in each band, the same every time.
+def _noise(band_rms: np.ndarray, settings: MdctSettings, first_frame: int) -> np.ndarray:
+  """White noise of the given level in each band, the same at a frame every time.
 
   `[..., frames, bands]` to `[..., frames, bins]`, the bins those of the bands.
   """
   widths = np.diff(_band_edges(settings))
-  noise = np.random.default_rng(0).standard_normal((band_rms.shape[-2], widths.sum()), np.float32)
-  return noise * np.repeat(band_rms, widths, axis=-1)
+  frames = (first_frame + np.arange(band_rms.shape[-2])) % _NOISE_FRAMES
+  return _unit_noise(int(widths.sum()))[frames] * np.repeat(band_rms, widths, axis=-1)
+
+
+@functools.cache
+def _unit_noise(num_bins: int) -> np.ndarray:
+  return np.random.default_rng(0).standard_normal((_NOISE_FRAMES, num_bins), np.float32)
 
 
 def _band_edges(settings: MdctSettings) -> np.ndarray:

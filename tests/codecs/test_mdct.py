@@ -183,3 +183,21 @@ def test_bad_waveform_and_codes(codec):
     codec.decode(np.zeros((5, 13), int))
   with pytest.raises(InputError, match="span 0 … 256; this codec's are 0 … 255"):
     codec.decode(np.array([[0, 256]]))
+
+
+@pytest.mark.parametrize("levels", [1, 4, 12])
+def test_pieces_of_a_stream_join_to_the_whole(codec, levels):
+  codes = codec.encode(notes(5))[:, :levels]  # [200, levels]
+  pieces = []
+  for start in range(0, len(codes), 70):
+    stop = min(start + 70, len(codes))
+    first, last = max(0, start - codec.context_frames), stop + codec.context_frames
+    piece = codec.decode(codes[first:last], first_frame=first)
+    pieces.append(piece[(start - first) * 320 : (stop - first) * 320])
+  np.testing.assert_allclose(np.concatenate(pieces), codec.decode(codes), atol=1e-6)
+
+
+def test_the_filled_in_noise_does_not_repeat_soon(codec):
+  """Piece after piece with the same noise would buzz."""
+  codes = codec.encode(notes(6, seconds=1))[:, :1]
+  assert not np.allclose(codec.decode(codes), codec.decode(codes, first_frame=500), atol=1e-3)

@@ -6,9 +6,12 @@ import pytest
 
 from singsong_jax.codecs.mdct import MdctSettings, fit_mdct_codec
 from singsong_jax.inference.tokenizers import FOLDER, ship_tokenizers
+from singsong_jax.networks.decoder_only import DecoderOnlyConfig
 from singsong_jax.networks.encoder_decoder import EncoderDecoderConfig
 from singsong_jax.semantics.logmel import fit_logmel_encoder
+from singsong_jax.systems.fine import Fine
 from singsong_jax.systems.singsong import SingSong
+from singsong_jax.tokens.fine import FineLayout
 from singsong_jax.tokens.vocabulary import Vocabulary
 from singsong_jax.tokens.windows import Geometry
 from singsong_jax.training import optimizers
@@ -39,6 +42,15 @@ def make_system(**changes):
   vocabulary = Vocabulary(num_semantic_codes=CODES, num_acoustic_codes=CODES)
   settings = {"network": network, "vocabulary": vocabulary, "geometry": Geometry(window_seconds=1)}
   return SingSong(**settings | changes)
+
+
+def make_fine(**changes):
+  network = DecoderOnlyConfig(
+    emb_dim=16, num_heads=2, head_dim=8, mlp_dim=32, num_decoder_layers=1, dtype="float32"
+  )
+  return Fine(
+    network=network, layout=FineLayout(**{"num_acoustic_codes": CODES, "chunk_seconds": 0.3} | changes)
+  )
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +84,11 @@ def model_dir(make_model):
   return make_model(make_system())
 
 
+@pytest.fixture(scope="session")
+def fine_model_dir(make_model):
+  return make_model(make_fine())
+
+
 @pytest.fixture
 def voice():
   return make_voice
@@ -80,3 +97,8 @@ def voice():
 @pytest.fixture
 def system():
   return make_system
+
+
+@pytest.fixture
+def fine_system():
+  return make_fine

@@ -1,6 +1,7 @@
 """The command: results for good vocals, one line and no debris for bad ones."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -46,8 +47,33 @@ def test_the_four_outputs(run_infer, tmp_path, voice):
   instrumental, _ = soundfile.read(output_dir / "instrumental.wav")
   details = json.loads((output_dir / "accompaniment.json").read_text())
   assert (mix.shape, rate_hz) == (stereo.T.shape, 44_100)
-  np.testing.assert_allclose(mix[:, 0], details["mix_gain"] * (stereo[0] + instrumental), atol=1e-4)
+  gain = details["levels"][0]["mix_gain"]
+  np.testing.assert_allclose(mix[:, 0], gain * (stereo[0] + instrumental), atol=1e-4)
   assert (details["seed"], details["sampling"]["temperature"], details["windows"]) == (3, 0.9, 2)
+  assert details["vocals"] == str(path)
+
+
+@pytest.mark.slow
+def test_several_samples_with_the_fine_stage(run_infer, fine_model_dir, tmp_path, voice):
+  soundfile.write(tmp_path / "voice.wav", voice(1.2), 16_000)
+  output_dir = run_infer(
+    tmp_path / "voice.wav",
+    fine_model_dir=str(fine_model_dir),
+    samples=2,
+    top_p=0.95,
+    guidance_scale=1.2,
+    fine_temperature=0.7,
+    overlap_seconds=0.2,
+    loudness=-30.0,
+  )
+  names = [f"{kind}_{i}.wav" for kind in ("instrumental", "mix") for i in (0, 1)]
+  assert sorted(p.name for p in output_dir.iterdir()) == ["accompaniment.json", *names, "picture.png"]
+  details = json.loads((output_dir / "accompaniment.json").read_text())
+  assert details["sampling"] | {"top_p": 0.95, "guidance_scale": 1.2} == details["sampling"]
+  assert (details["fine_sampling"]["temperature"], details["overlap_seconds"]) == (0.7, 0.2)
+  assert [level["instrumental_lufs"] for level in details["levels"]] == pytest.approx([-30, -30], abs=0.5)
+  skipped = run_infer(tmp_path / "voice.wav", fine_model_dir=str(fine_model_dir), skip_fine=True)
+  assert json.loads((skipped / "accompaniment.json").read_text())["fine_model"] is None
 
 
 def bad_vocals(folder, voice):
@@ -70,12 +96,12 @@ def bad_vocals(folder, voice):
     "missing.wav": "no such file",
     "text.wav": "not audio",
     "empty.wav": "empty",
-    "nothing.wav": "no samples",
+    "nothing.wav": "0.00 s",
     "silent.wav": "silent",
     "nan.wav": "not finite",
     "three.wav": "3 channels",
     "short.wav": "0.10 s",
-    "long.wav": "7200 s",
+    "long.wav": "longer than 600 s",
   }
 
 
@@ -83,7 +109,7 @@ def test_every_kind_of_bad_vocals_is_refused_by_name(run_infer, tmp_path, voice)
   cases = bad_vocals(tmp_path, voice)
   for name, words in cases.items():
     with pytest.raises(InputError, match=words):
-      run_infer(tmp_path / name)
+      run_infer(tmp_path / name, max_seconds=600.0)
     assert not (tmp_path / "out").exists(), name
 
 
@@ -117,5 +143,26 @@ def test_a_full_disk_leaves_nothing_half_written(model_dir, tmp_path, voice):
   ]
   result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
   assert result.returncode == 2
-  assert "instrumental.wav: File too large" in result.stderr.splitlines()[-1]
-  assert list((tmp_path / "out").iterdir()) == []
+  assert "instrumental_0.f32: File too large" in result.stderr.splitlines()[-1]
+  # The finished windows stay, for the same command to go on with when there is space; no half of a file does.
+  assert [path.name for path in (tmp_path / "out").iterdir()] == [".work"]
+  assert sorted(path.name for path in (tmp_path / "out/.work").iterdir()) == [
+    "settings.json",
+    "window_00000.npy",
+  ]
+
+
+@pytest.mark.slow
+def test_compiled_programs_are_kept_for_the_next_process(model_dir, tmp_path, voice):
+  soundfile.write(tmp_path / "voice.wav", voice(1.0), 16_000)
+  command = [sys.executable, "-m", "singsong_jax.infer", f"--vocals={tmp_path / 'voice.wav'}"]
+  command += [f"--model_dir={model_dir}", f"--output_dir={tmp_path / 'out'}"]
+  cache = {"SINGSONG_CACHE_DIR": str(tmp_path / "cache"), "JAX_ENABLE_COMPILATION_CACHE": "true"}
+  quick = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # so small a model compiles in a second
+  environment = {**os.environ, **cache, **quick}
+  programs = []
+  for _ in range(2):
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "warning" not in result.stderr.lower()
+    programs.append(sorted(path.name for path in (tmp_path / "cache/xla").glob("*-cache")))
+  assert programs[0] and programs[0] == programs[1]

@@ -180,7 +180,7 @@ def _write_song(output_dir: pathlib.Path, settings: CorpusSettings, index: int) 
 
 
 def _write(path: pathlib.Path, waveform: np.ndarray, settings: CorpusSettings) -> None:
-  write_wav(path, waveform, settings.sample_rate_hz, subtype="PCM_16")
+  write_wav(path, waveform, settings.sample_rate_hz, bits=16)
 
 
 def song_name(index: int) -> str:

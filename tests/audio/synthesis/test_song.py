@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from singsong_jax.audio.filtering import FilterSettings, rejection_reason
-from singsong_jax.audio.io import resample
+from singsong_jax.audio.resampling import resample
 from singsong_jax.audio.synthesis import synthesize_song
 from singsong_jax.audio.synthesis.theory import PITCH_NAMES
 

@@ -1,0 +1,145 @@
+"""The trained models of an accompanist: SingSong's, and the fine stage's where there is one."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from singsong_jax.codecs.base import Codec
+from singsong_jax.errors import InputError
+from singsong_jax.inference.tokenizers import FOLDER, Tokenizers, load_tokenizers
+from singsong_jax.systems import system_from_description
+from singsong_jax.systems.fine import Fine
+from singsong_jax.systems.singsong import SingSong
+from singsong_jax.tokens.fine import FineLayout
+from singsong_jax.training.checkpoints import MODEL_FILE, load_checkpoint
+
+FINE_FOLDER = "fine"  # in a model directory: that of its fine stage
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+  """A trained system: parameters without axis names, from the checkpoint of `step`."""
+
+  system: Any
+  params: Any
+  step: int
+
+  @functools.cached_property
+  def sha256(self) -> str:
+    """Of names, types and values of all parameters."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
+      array = np.ascontiguousarray(leaf)
+      digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+      digest.update(array.tobytes())
+    return digest.hexdigest()
+
+  def describe(self) -> dict[str, Any]:
+    """JSON: what was learned, and what it means."""
+    return {"step": self.step, "parameters_sha256": self.sha256, "system": self.system.describe()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Models:
+  """What one accompanist plays with.
+
+  Attributes:
+    coarse: of `SingSong`.
+    fine: of `Fine`; None leaves the coarse codes as they are.
+    folder: where the coarse model came from.
+
+  Raises:
+    InputError: they do not fit together.
+  """
+
+  coarse: Model
+  fine: Model | None
+  tokenizers: Tokenizers
+  folder: pathlib.Path
+
+  def __post_init__(self):
+    self.tokenizers.check(self.coarse.system.target_layout)
+    if self.fine:
+      _check_fine(self.fine.system.layout, self.coarse.system)
+
+  @property
+  def codec(self) -> Codec:
+    return self.tokenizers.codec
+
+  def describe(self) -> dict[str, Any]:
+    """JSON."""
+    return {
+      "model": self.coarse.describe(),
+      "fine_model": self.fine.describe() if self.fine else None,
+      "codec": self.codec.fingerprint(),
+      "semantics": self.tokenizers.semantics.fingerprint(),
+    }
+
+
+def load_models(
+  model_dir: str | os.PathLike,
+  step: int | None = None,
+  *,
+  fine_model_dir: str | os.PathLike | None = None,
+  skip_fine: bool = False,
+) -> Models:
+  """Loads what training runs wrote.
+
+  Args:
+    model_dir: of SingSong's training.
+    step: its checkpoint; None takes the newest.
+    fine_model_dir: of the fine stage's training, whose newest checkpoint is used. None takes
+      `model_dir/fine` if there is one.
+    skip_fine: load no fine stage.
+
+  Raises:
+    InputError: no such directory, checkpoint or tokeniser, a model of the other stage, or parts that do not
+      fit together.
+  """
+  folder = pathlib.Path(model_dir)
+  coarse = _load(folder, step, SingSong, "--fine_model_dir takes one of the fine stage")
+  tokenizers = load_tokenizers(folder / FOLDER)
+  fine_folder = pathlib.Path(fine_model_dir or folder / FINE_FOLDER)
+  if skip_fine or not (fine_model_dir or (fine_folder / MODEL_FILE).exists()):
+    return Models(coarse, None, tokenizers, folder)
+  fine = _load(fine_folder, None, Fine, "--model_dir takes one of SingSong")
+  prints = [t.codec.fingerprint() for t in (tokenizers, load_tokenizers(fine_folder / FOLDER))]
+  if prints[0] != prints[1]:
+    raise InputError(
+      f"{fine_folder} was trained with another codec ({prints[1][:12]}) than {folder} ({prints[0][:12]}); "
+      "give a fine stage trained on the same data, or skip it"
+    )
+  return Models(coarse, fine, tokenizers, folder)
+
+
+def _load(folder: pathlib.Path, step: int | None, kind: type, advice: str) -> Model:
+  system, params, step = load_checkpoint(folder, step, system_from_description)
+  if not isinstance(system, kind):
+    raise InputError(
+      f"{folder} holds a model of the stage {system.name!r}, not {kind.__name__.lower()!r}; {advice}"
+    )
+  return Model(system, params, step)
+
+
+def _check_fine(layout: FineLayout, system: SingSong) -> None:
+  geometry, vocabulary = system.geometry, system.vocabulary
+  facts = {
+    "codes per level": (layout.num_acoustic_codes, vocabulary.num_acoustic_codes),
+    "levels": (layout.num_levels, geometry.num_acoustic_levels),
+    "coarse levels": (layout.num_coarse_levels, vocabulary.num_coarse_levels),
+    "frames per second": (layout.acoustic_rate_hz, geometry.acoustic_rate_hz),
+  }
+  for what, (found, expected) in facts.items():
+    if found != expected:
+      raise InputError(f"{what}: the fine stage has {found}, the model it is to refine {expected}")
+  if layout.frames > geometry.acoustic_frames:
+    raise InputError(
+      f"the fine stage refines {layout.chunk_seconds:g} s at once, more than a window, "
+      f"{geometry.window_seconds:g} s"
+    )
