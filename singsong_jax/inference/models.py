@@ -16,7 +16,6 @@ from singsong_jax.inference.tokenizers import FOLDER, Tokenizers, load_tokenizer
 from singsong_jax.systems import system_from_description
 from singsong_jax.systems.fine import Fine
 from singsong_jax.systems.singsong import SingSong
-from singsong_jax.tokens.fine import FineLayout
 from singsong_jax.training.checkpoints import MODEL_FILE, load_checkpoint
 
 FINE_FOLDER = "fine"  # in a model directory: that of its fine stage
@@ -66,7 +65,8 @@ class Models:
   def __post_init__(self):
     self.tokenizers.check(self.coarse.system.target_layout)
     if self.fine:
-      _check_fine(self.fine.system.layout, self.coarse.system)
+      system = self.coarse.system
+      self.fine.system.layout.check_fits(system.vocabulary, system.geometry)
 
   @property
   def codec(self) -> Codec:
@@ -125,21 +125,3 @@ def _load(folder: pathlib.Path, step: int | None, kind: type, advice: str) -> Mo
       f"{folder} holds a model of the stage {system.name!r}, not {kind.__name__.lower()!r}; {advice}"
     )
   return Model(system, params, step)
-
-
-def _check_fine(layout: FineLayout, system: SingSong) -> None:
-  geometry, vocabulary = system.geometry, system.vocabulary
-  facts = {
-    "codes per level": (layout.num_acoustic_codes, vocabulary.num_acoustic_codes),
-    "levels": (layout.num_levels, geometry.num_acoustic_levels),
-    "coarse levels": (layout.num_coarse_levels, vocabulary.num_coarse_levels),
-    "frames per second": (layout.acoustic_rate_hz, geometry.acoustic_rate_hz),
-  }
-  for what, (found, expected) in facts.items():
-    if found != expected:
-      raise InputError(f"{what}: the fine stage has {found}, the model it is to refine {expected}")
-  if layout.frames > geometry.acoustic_frames:
-    raise InputError(
-      f"the fine stage refines {layout.chunk_seconds:g} s at once, more than a window, "
-      f"{geometry.window_seconds:g} s"
-    )

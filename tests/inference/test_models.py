@@ -47,11 +47,11 @@ def test_a_fine_stage_of_another_codec_is_refused(model_dir, fine_model_dir, tmp
 @pytest.mark.parametrize(
   ("changes", "words"),
   [
-    ({"num_coarse_levels": 3}, "coarse levels: the fine stage has 3, the model it is to refine 4"),
+    ({"num_coarse_levels": 3}, "coarse levels: the fine stage has 3, what it is to refine has 4"),
     ({"num_levels": 8}, "levels: the fine stage has 8"),
     ({"num_acoustic_codes": 17}, "codes per level: the fine stage has 17"),
     ({"acoustic_rate_hz": 100.0}, "frames per second: the fine stage has 100"),
-    ({"chunk_seconds": 3.0}, "refines 3 s at once, more than a window, 1 s"),
+    ({"chunk_seconds": 3.0}, "chunk_seconds is 3, longer than a window of 1 s"),
   ],
 )
 def test_a_fine_stage_of_other_sizes_is_refused(model_dir, fine_system, changes, words):
