@@ -63,13 +63,22 @@ def decode(*, size: str, batch: int, window_seconds: float) -> Measures:
   return measured | _speed(measured["seconds"], batch * window_seconds, batch * system.target_layout.length)
 
 
-def fine(*, size: str, chunks: int, chunk_seconds: float, audio_seconds: float) -> Measures:
-  """Fine tokens of `chunks` chunks as one batch, which refine `audio_seconds` of audio."""
+def fine(*, size: str, chunk_seconds: float, audio_seconds: float) -> Measures:
+  """Fine tokens of `audio_seconds`: the whole chunks as one batch, then the rest with what it is given."""
   layout = FineLayout(chunk_seconds=chunk_seconds)
   system = Fine(network=sizes.fine_decoder(size, dtype="bfloat16"), layout=layout)
-  codes = np.random.default_rng(0).integers(0, 1024, (chunks, layout.frames, layout.num_coarse_levels))
-  measured = _time_generation(system, {"decoder_target_tokens": layout.encode(codes)})
-  return measured | _speed(measured["seconds"], audio_seconds, chunks * layout.fine_length)
+  chunks, rest = divmod(round(audio_seconds * layout.acoustic_rate_hz), layout.frames)
+  known = (layout.frames - rest) * layout.num_fine_levels
+  span = (layout.coarse_length, layout.coarse_length + known)
+  parts = [(chunks, ()), (1, (span,))]  # rows, further forced spans
+  measured = []
+  for rows, spans in parts:
+    codes = np.random.default_rng(0).integers(0, 1024, (rows, layout.frames, layout.num_levels))
+    batch = {"decoder_target_tokens": layout.encode(codes)}
+    measured.append(_time_generation(system, batch, forced_spans=spans))
+  total = {name: sum(part[name] for part in measured) for name in measured[0]}
+  tokens = (chunks * layout.frames + rest) * layout.num_fine_levels
+  return total | _speed(total["seconds"], audio_seconds, tokens)
 
 
 def train(
@@ -154,10 +163,10 @@ KINDS: dict[str, Callable[..., Measures]] = {
 }
 
 
-def _time_generation(system: System, batch: dict[str, Any]) -> Measures:
+def _time_generation(system: System, batch: dict[str, Any], **options) -> Measures:
   params: Params = jax.jit(lambda key: nn.unbox(system.init(key)))(jax.random.key(0))
   seeds = iter(range(1_000_000))
-  run = lambda: system.generate(params, batch, jax.random.key(next(seeds)))
+  run = lambda: system.generate(params, batch, jax.random.key(next(seeds)), **options)
   started = time.perf_counter()
   jax.block_until_ready(run())
   first = time.perf_counter() - started

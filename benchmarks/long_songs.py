@@ -55,33 +55,37 @@ def edge_statistics(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
   )
 
 
-def percentiles(values: np.ndarray, seams: np.ndarray) -> np.ndarray:
-  """Where each seam's value stands among those of all other edges: in 0 … 100, 50 on average for chance.
-
-  Args:
-    values: `[edges]`.
-    seams: bool `[edges]`.
-  """
-  interior = np.sort(values[~seams])
-  return 100 * np.searchsorted(interior, values[seams]) / len(interior)
+def percentiles(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+  """Where each value stands among the others: in 0 … 100, 50 on average for chance."""
+  return 100 * np.searchsorted(np.sort(others), values) / len(others)
 
 
 def seam_report(path: pathlib.Path, details: dict) -> dict:
-  """What can be measured of the places where a window's sound meets the next one's."""
+  """What can be measured of the places where windows, and chunks of the fine stage, meet."""
   waveform, rate_hz = read_audio(path)
   edges = edge_statistics(waveform[0], rate_hz)
   window_seconds = details["model"]["system"]["geometry"]["window_seconds"]
   hop_seconds = window_seconds - details["overlap_seconds"]
-  times = window_seconds + hop_seconds * np.arange(details["windows"] - 1)
-  seams = np.zeros(len(edges), bool)
-  indices = np.round(times / FRAME_SECONDS).astype(int) - 1
-  seams[indices[indices < len(edges)]] = True
-  report: dict = {"seams": int(seams.sum())}
-  for name, values in zip(("bend", "level_change"), edges.T):
-    found = percentiles(values, seams)
-    report[f"{name}_percentile_median"] = round(float(np.median(found)), 1)
-    report[f"{name}_percent_above_95th"] = round(100 * float(np.mean(found > 95)), 1)
+  at = {"window": at_edges(window_seconds, hop_seconds, len(edges))}
+  if details["fine_model"]:
+    chunk_seconds = details["fine_model"]["system"]["layout"]["chunk_seconds"]
+    at["chunk"] = at_edges(chunk_seconds, chunk_seconds, len(edges)) & ~at["window"]
+  interior = ~np.any([*at.values()], axis=0)
+  report: dict = {}
+  for kind, seams in at.items():
+    report[f"{kind}_seams"] = int(seams.sum())
+    for name, values in zip(("bend", "level_change"), edges.T):
+      found = percentiles(values[seams], values[interior])
+      report[f"{kind}_{name}_percentile_median"] = round(float(np.median(found)), 1)
+      report[f"{kind}_{name}_percent_above_95th"] = round(100 * float(np.mean(found > 95)), 1)
   return report
+
+
+def at_edges(first_seconds: float, hop_seconds: float, num_edges: int) -> np.ndarray:
+  """Which edges are at `first_seconds + i · hop_seconds`: bool `[num_edges]`."""
+  first, hop = round(first_seconds / FRAME_SECONDS), round(hop_seconds / FRAME_SECONDS)
+  frames = np.arange(1, num_edges + 1)
+  return (frames >= first) & ((frames - first) % hop == 0)
 
 
 def infer(vocals: pathlib.Path, output_dir: pathlib.Path, cache: pathlib.Path) -> tuple[dict, float, float]:

@@ -1,6 +1,7 @@
 """Reading and writing audio files."""
 
 import contextlib
+import numbers
 import os
 import pathlib
 import wave
@@ -146,8 +147,16 @@ def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
 def _check_header(sound: soundfile.SoundFile, path: pathlib.Path) -> None:
   if sound.channels > MAX_CHANNELS:
     raise InputError(f"{path} has {sound.channels} channels; mix it down to mono or stereo first")
-  if not MIN_RATE_HZ <= sound.samplerate <= MAX_RATE_HZ:
-    raise InputError(f"{path} has {sound.samplerate} Hz; usable: {MIN_RATE_HZ} … {MAX_RATE_HZ} Hz")
+  check_rate(sound.samplerate, path)
+
+
+def check_rate(sample_rate_hz: int, name: str | os.PathLike) -> None:
+  """Raises InputError for a sample rate that is no whole number or that no audio has."""
+  whole = isinstance(sample_rate_hz, numbers.Integral)
+  if not whole or not MIN_RATE_HZ <= sample_rate_hz <= MAX_RATE_HZ:
+    raise InputError(
+      f"{name} has {sample_rate_hz!r} Hz; whole numbers from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz work"
+    )
 
 
 def require_finite(waveform: np.ndarray, name: str | os.PathLike, first_sample: int = 0) -> None:

@@ -93,7 +93,9 @@ def generate_tokens(
   for start, stop in forced_spans:
     is_forced[start:stop] = True
   inputs = jnp.zeros((rows, length + 1), jnp.int32).at[:, 0].set(bos_id)
-  if forced_tokens is not None:
+  if forced_spans:
+    if forced_tokens is None:
+      raise ValueError(f"the spans {forced_spans} are forced, but no tokens are given")
     inputs = inputs.at[:, 1:].set(jnp.where(is_forced, forced_tokens, 0))
   keys = row_keys(rng, rows)
   cache = network.init_cache()

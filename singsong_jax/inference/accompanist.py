@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from singsong_jax.audio.io import check_rate
 from singsong_jax.audio.mixing import measure_levels, mix, scaled_instrumental
 from singsong_jax.audio.tracks import ArrayTrack
 from singsong_jax.decoding.sampling import SamplingOptions
@@ -88,12 +89,16 @@ class Accompanist:
     waveform = np.atleast_2d(waveform)
     if waveform.dtype.kind != "f":
       raise InputError(f"the waveform is of {waveform.dtype}; give floats of full scale ±1")
-    vocals = ArrayTrack(waveform, sample_rate_hz, f"the waveform of shape {waveform.shape}")
+    name = f"the waveform of shape {waveform.shape}"
+    if waveform.ndim != 2:
+      raise InputError(f"{name}: [samples] or [channels, samples] is expected")
+    check_rate(sample_rate_hz, name)
+    vocals = ArrayTrack(waveform, int(sample_rate_hz), name)
     job = Job(self._models, check_vocals(vocals), settings)
     codes = job.generate({})
     instrumentals, mixes, levels = [], [], []
     for sample in range(samples):
-      instrumental = ArrayTrack(_joined(job.decode(codes, sample)), sample_rate_hz, "the instrumental")
+      instrumental = ArrayTrack(_joined(job.decode(codes, sample)), vocals.sample_rate_hz, "the instrumental")
       levels.append(measure_levels(vocals, instrumental, loudness_lufs))
       instrumentals.append(_joined(scaled_instrumental(instrumental, levels[-1]))[0])
       mixes.append(_joined(mix(vocals, instrumental, levels[-1])))

@@ -109,7 +109,7 @@ class FineStage:
       for batch, audio_seconds in zip(missing, missing_seconds):
         codes, known_frames = self._codes(batch, starts, coarse, stream)
         refined = self._generate(codes, batch, known_frames, audio_seconds)
-        for i, chunk in enumerate(batch):
+        for chunk, i in {chunk: i for i, chunk in enumerate(batch)}.items():  # one may be there twice
           store[_chunk_name(chunk)] = refined[i * self._samples : (i + 1) * self._samples]
         bar.update(audio_seconds)
     return stream

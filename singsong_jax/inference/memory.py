@@ -1,6 +1,8 @@
 """Whether what is asked for fits into memory, before hours are spent on it."""
 
 import bisect
+import math
+import pathlib
 import re
 from collections.abc import Callable
 
@@ -16,12 +18,19 @@ def available_bytes() -> int | None:
     stats = device.memory_stats() or {}
     free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
     return free if free > 0 else None
-  try:
-    with open("/proc/meminfo", encoding="ascii") as stream:
-      found = re.search(r"^MemAvailable:\s+(\d+) kB", stream.read(), flags=re.MULTILINE)
-  except OSError:  # not Linux
+  found = re.search(r"^MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"), flags=re.MULTILINE)
+  if not found:  # not Linux
     return None
-  return int(found[1]) * 1024 if found else None
+  limit, used = (_read(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+  left = int(limit) - int(used) if limit.isdecimal() and used.isdecimal() else math.inf  # in a container
+  return min(int(found[1]) * 1024, left)
+
+
+def _read(path: str) -> str:
+  try:
+    return pathlib.Path(path).read_text(encoding="ascii")
+  except OSError:
+    return ""
 
 
 def check_samples(samples: int, bytes_of: Callable[[int], int]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +15,7 @@ from singsong_jax.inference import picture
 from singsong_jax.inference.job import Job
 from singsong_jax.inference.token_store import FolderStore
 
-WORK_FOLDER = ".work"  # what a killed run goes on with; deleted in the end
+WORK_FOLDER = ".singsong_work"  # what a killed run goes on with; deleted in the end
 PICTURE_SECONDS = 30.0
 
 
@@ -27,6 +28,7 @@ def write_accompaniment(
   output_dir = files.make_folder(output_dir)
   details_path = output_dir / "accompaniment.json"
   details_path.unlink(missing_ok=True)  # it is there only beside what it tells of
+  _delete_earlier_results(output_dir)
   store = FolderStore(output_dir / WORK_FOLDER, job.identity())
   codes = job.generate(store)
   levels, paths = [], []
@@ -40,6 +42,17 @@ def write_accompaniment(
   files.write_json(details_path, job.details(levels))
   store.delete()
   return [*paths, output_dir / "picture.png", details_path]
+
+
+# `instrumental.wav`, `mix_3.wav`, and what a run that was killed while writing them left.
+_WAVE = re.compile(r"\.?(instrumental|mix)(_\d+)?(\.[0-9a-f]{8}\.partial)?\.wav")
+
+
+def _delete_earlier_results(folder: pathlib.Path) -> None:
+  """Those of a run with more samples would stay among the new ones."""
+  for path in folder.iterdir():
+    if _WAVE.fullmatch(path.name):
+      path.unlink()
 
 
 def _write_waves(

@@ -35,4 +35,4 @@ def _pieces(codec: Codec, codes: CodeStream, sample: int, num_samples: int) -> I
       first, last = max(0, start - codec.context_frames), min(codes.num_frames, stop + codec.context_frames)
       waveform = codec.decode(codes.read(first, last)[sample], first_frame=first)
       yield waveform[None, (start - first) * hop : (stop - first) * hop]
-      bar.update((stop - start) / codec.frame_rate_hz)
+      bar.update(min((stop - start) / codec.frame_rate_hz, bar.total - bar.n))

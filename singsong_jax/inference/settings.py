@@ -32,6 +32,7 @@ class Settings:
   loudness_lufs: float | None = None
 
   def __post_init__(self):
+    object.__setattr__(self, "seed", int(self.seed))  # NumPy's are not JSON
     if self.samples < 1:
       raise InputError(f"samples must be at least 1, got {self.samples}")
     if not 0 <= self.seed < 2**32:

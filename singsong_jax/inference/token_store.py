@@ -50,7 +50,7 @@ class FolderStore:
     if earlier:
       differing = sorted(k for k in settings.keys() | earlier.keys() if settings.get(k) != earlier.get(k))
       _say(f"starting over: {folder} was left by a run with another {', '.join(differing)}")
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     files.make_folder(folder)
     files.write_json(folder / _SETTINGS, settings)
 
@@ -68,7 +68,7 @@ class FolderStore:
       np.save(temporary, array)
 
   def delete(self) -> None:
-    shutil.rmtree(self.folder)
+    _remove(self.folder)
 
   def _path(self, name: str) -> pathlib.Path:
     return self.folder / f"{name}.npy"
@@ -76,9 +76,18 @@ class FolderStore:
 
 def _earlier_settings(folder: pathlib.Path) -> dict[str, Any] | None:
   try:
-    return files.read_json(folder / _SETTINGS)
+    settings = files.read_json(folder / _SETTINGS)
   except InputError:  # none, or killed before they were written
     return None
+  return settings if isinstance(settings, dict) else None
+
+
+def _remove(folder: pathlib.Path) -> None:
+  try:
+    if folder.exists():
+      shutil.rmtree(folder)
+  except OSError as error:
+    raise InputError(f"cannot delete {folder}: {error.strerror}") from error
 
 
 def _say(text: str) -> None:

@@ -31,7 +31,7 @@ class LayerCache(NamedTuple):
 
 
 class _Layer(NamedTuple):
-  """Weights of one layer, of the activations' dtype; matrices `[out, in]` or, for many rows, `[in, out]`."""
+  """Weights of one layer, of the activations' dtype; matrices `[in, out]`, or the reverse."""
 
   self_norm: jax.Array  # [E]
   self_projections: jax.Array  # query, key, value: E to 3·H·D
@@ -52,6 +52,14 @@ class _CrossAttention(NamedTuple):
 
 
 Cache = tuple[LayerCache, ...]
+
+
+def _outputs_first(rows: int) -> bool:
+  """Whether weights are `[out, in]`.
+
+  An accelerator multiplies a single row as a sum over the last axis: it then reads them in their order.
+  """
+  return rows == 1 and jax.default_backend() != "cpu"
 
 
 def cache_bytes(config: TransformerConfig, positions: int) -> int:
@@ -87,6 +95,7 @@ class CachedDecoder:
     layer_params = [decoder[f"layers_{i}"] for i in range(config.num_decoder_layers)]
     self._config = config
     self._rows = rows
+    self._outputs_first = _outputs_first(rows)
     self._max_length = max_length
     self._dtype = jnp.dtype(config.dtype)
     self._embedding = params["token_embedder"]["embedding"].astype(self._dtype)  # [V, E]
@@ -208,14 +217,11 @@ class CachedDecoder:
   def _kernel(self, module: Any, *names: str) -> jax.Array:
     """Kernels of a module as one, for `_product`."""
     kernel = jnp.concatenate([module[name]["kernel"] for name in names], axis=1).astype(self._dtype)
-    return kernel.T if self._rows == 1 else kernel
+    return kernel.T if self._outputs_first else kernel
 
   def _product(self, x: jax.Array, weights: jax.Array) -> jax.Array:
-    """`[..., in]` to `[..., out]`.
-
-    For one row the weights are `[out, in]`: the product of a matrix and a vector reads them in their order.
-    """
-    return x @ (weights.T if self._rows == 1 else weights)
+    """`[..., in]` to `[..., out]`."""
+    return x @ (weights.T if self._outputs_first else weights)
 
   def _scale(self, norm: Any) -> jax.Array:
     return norm["scale"].astype(self._dtype)

@@ -2,7 +2,7 @@
 
 No layer has a bias. Parameters are float32 and carry t5x's logical axis names, activations are of
 `dtype`. Sequences are `[batch, length, features]`; inside attention heads come before length
-(`[batch, heads, length, head_dim]`), so that cached decoding reads its keys without a transpose.
+(`[batch, heads, length, head_dim]`).
 """
 
 import functools
@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.typing import ArrayLike
 
 # Added to the logits of forbidden keys, as in t5x: finite, so a row without any legal key stays finite.
 MASKED = -1e10
@@ -46,11 +45,9 @@ class Dense(nn.Module):
   )
 
   @nn.compact
-  def __call__(self, x: jax.Array, columns: tuple[ArrayLike, int] | None = None) -> jax.Array:
-    """`[..., in]` to `[..., features]`, or to `[..., size]` of the outputs `columns = (start, size)`."""
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """`[..., in]` to `[..., features]`."""
     kernel = parameter(self, "kernel", self.kernel_init, (x.shape[-1], self.features), self.axes)
-    if columns is not None:
-      kernel = jax.lax.dynamic_slice_in_dim(kernel, *columns, axis=1)
     return x.astype(self.dtype) @ kernel.astype(self.dtype)
 
 
@@ -112,7 +109,7 @@ class Mlp(nn.Module):
 
 
 class Attention(nn.Module):
-  """Multi-head dot-product attention. `key_value` and `attend` are its halves, for cached decoding.
+  """Multi-head dot-product attention.
 
   Logits are not divided by √head_dim: the initial query kernel is instead, which amounts to the
   same under Adafactor (t5x).
@@ -145,34 +142,15 @@ class Attention(nn.Module):
     key_mask: jax.Array | None = None,
     bias: jax.Array | None = None,
   ) -> jax.Array:
-    """`attend` with the keys and values of `inputs_kv` `[batch, keys, embed]`, and dropout."""
-    key, value = self.key_value(inputs_kv)
-    value = self.dropout(value, deterministic=deterministic)
-    return self.attend(inputs_q, key, value, causal=causal, key_mask=key_mask, bias=bias)
+    """`[batch, queries, embed]` and the `[batch, keys, embed]` they look into, to `inputs_q`'s shape.
 
-  def key_value(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Keys and values of `[batch, length, embed]`: twice `[batch, heads, length, head_dim]`."""
-    return self._split_heads(self.key(inputs)), self._split_heads(self.value(inputs))
-
-  def attend(
-    self,
-    inputs: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    *,
-    causal: bool = False,
-    key_mask: jax.Array | None = None,
-    bias: jax.Array | None = None,
-  ) -> jax.Array:
-    """Queries of `inputs` `[batch, queries, embed]` against keys and values, to `inputs`' shape.
-
-    `key` and `value` are `key_value`'s, or have batch and heads joined to `[batch·heads, keys,
-    head_dim]`; `key_mask` and `bias` are for that shape, see `dot_product_attention`.
+    For `causal`, `key_mask` and `bias` see `dot_product_attention`.
     """
-    query = self._split_heads(self.query(inputs))  # [batch, heads, queries, head_dim]
-    joined = query.reshape(*key.shape[:-2], *query.shape[-2:])
-    x = dot_product_attention(joined, key, value, causal=causal, key_mask=key_mask, bias=bias)
-    x = x.reshape(query.shape).swapaxes(1, 2)  # [batch, queries, heads, head_dim]
+    query, key, value = self.query(inputs_q), self.key(inputs_kv), self.value(inputs_kv)
+    query, key, value = map(self._split_heads, (query, key, value))  # [batch, heads, length, head_dim]
+    value = self.dropout(value, deterministic=deterministic)
+    x = dot_product_attention(query, key, value, causal=causal, key_mask=key_mask, bias=bias)
+    x = x.swapaxes(1, 2)  # [batch, queries, heads, head_dim]
     return self.out(x.reshape(*x.shape[:2], -1))
 
   def _split_heads(self, x: jax.Array) -> jax.Array:

@@ -130,7 +130,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-  """The decoder's layers, final norm and head, on embedded tokens. `incremental.py` is its cached form."""
+  """The decoder's layers, final norm and head, on embedded tokens. `cached_decoder.py` is its cached form."""
 
   config: TransformerConfig
   has_encoder: bool

@@ -8,13 +8,14 @@ import gin
 import jax
 import jax.numpy as jnp
 
-from singsong_jax.decoding.engine import SAMPLED_PIECE, LogitCallback, Spans, check_forced, generate_tokens
+from singsong_jax.decoding.engine import LogitCallback, Spans, check_forced, generate_tokens
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
 from singsong_jax.networks import losses
-from singsong_jax.networks.cached_decoder import CachedDecoder, cache_bytes
+from singsong_jax.networks.cached_decoder import CachedDecoder
 from singsong_jax.networks.decoder_only import DecoderOnly, DecoderOnlyConfig
 from singsong_jax.systems.base import Batch, Params
+from singsong_jax.systems.memory import decoding_bytes
 from singsong_jax.tokens.fine import BOS_ID, FineLayout
 
 gin.external_configurable(DecoderOnlyConfig)
@@ -134,8 +135,9 @@ class Fine:
     )
 
   def generation_bytes(self, rows: int) -> int:
-    """The decoder's caches and the random numbers of a piece, of `rows` rows; in bytes."""
-    return rows * (cache_bytes(self.network, self.layout.length) + SAMPLED_PIECE * self.layout.block_size * 4)
+    """Of `rows` rows, in bytes; see `systems/memory.py`."""
+    shapes = jax.eval_shape(self.init, jax.random.key(0))
+    return decoding_bytes(self.network, shapes, rows, self.layout.length, self.layout.block_size)
 
   def describe(self) -> dict[str, Any]:
     """All settings, as JSON values."""

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from singsong_jax.decoding.engine import (
-  SAMPLED_PIECE,
   LogitCallback,
   Spans,
   check_forced,
@@ -20,9 +19,10 @@ from singsong_jax.decoding.engine import (
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
 from singsong_jax.networks import losses
-from singsong_jax.networks.cached_decoder import CachedDecoder, cache_bytes
+from singsong_jax.networks.cached_decoder import CachedDecoder
 from singsong_jax.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from singsong_jax.systems.base import Batch, Params
+from singsong_jax.systems.memory import decoding_bytes, encoding_bytes
 from singsong_jax.tokens.featurization import FEATURIZATIONS, NOISE_SIGMA, SequenceLayout, layouts
 from singsong_jax.tokens.vocabulary import BOS_ID, Vocabulary
 from singsong_jax.tokens.windows import Geometry
@@ -180,9 +180,11 @@ class SingSong:
     )
 
   def generation_bytes(self, rows: int) -> int:
-    """Caches of decoder and encoder, and the random numbers of a piece, of `rows` rows; in bytes."""
-    return rows * cache_bytes(self.network, self.target_layout.length + self.input_layout.length) + rows * (
-      SAMPLED_PIECE * self._blocks[1] * 4
+    """Of `rows` rows with an encoder row each, in bytes; see `systems/memory.py`."""
+    shapes = jax.eval_shape(self.init, jax.random.key(0))
+    length, block_size = self.target_layout.length, self._blocks[1]
+    return decoding_bytes(self.network, shapes, rows, length, block_size) + encoding_bytes(
+      self.network, rows, self.input_layout.length
     )
 
   def describe(self) -> dict[str, Any]:

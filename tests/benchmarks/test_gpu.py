@@ -75,7 +75,7 @@ def test_the_smoke_rows_take_every_path():
 def test_summary_and_table(capsys):
   rows = [
     {"name": "decode base, batch 1", "status": "ok", "real_time_factor": 0.09, "seconds": 0.9},
-    {"name": "fine base, 4 chunks", "status": "ok", "real_time_factor": 0.04},
+    {"name": "fine base, 10 s", "status": "ok", "real_time_factor": 0.04},
     {"name": "train base S-SA, batch 64", "status": "ok", "model_flops_utilisation": 0.41},
     {"name": "train base S-SA, batch 128", "status": "ok", "model_flops_utilisation": 0.47},
     {"name": "train xl S-SA, batch 16", "status": "failed", "reason": "out of memory: …"},

@@ -7,7 +7,8 @@ import numpy as np
 from benchmarks import long_songs
 
 RATE_HZ = 44_100
-DETAILS = {"model": {"system": {"geometry": {"window_seconds": 2.0}}}, "overlap_seconds": 1.0, "windows": 4}
+DETAILS = {"model": {"system": {"geometry": {"window_seconds": 2.0}}}, "overlap_seconds": 1.0}
+DETAILS["fine_model"] = {"system": {"layout": {"chunk_seconds": 1.5}}}
 
 
 def music(seconds=5):
@@ -24,9 +25,10 @@ def report(waveform, monkeypatch):
 
 def test_a_sound_without_seams_has_none(monkeypatch):
   found = report(music(), monkeypatch)
-  assert found["seams"] == 3  # at 2, 3 and 4 s
-  assert found["bend_percentile_median"] < 99
-  assert found["level_change_percentile_median"] < 99
+  assert found["window_seams"] == 3  # at 2, 3 and 4 s
+  assert found["chunk_seams"] == 2  # at 1.5 and 4.5 s; one at 3 s is a window's
+  assert found["window_bend_percentile_median"] < 99
+  assert found["window_level_change_percentile_median"] < 99
 
 
 def test_clicks_and_steps_at_the_seams_stand_out(monkeypatch):
@@ -35,11 +37,11 @@ def test_clicks_and_steps_at_the_seams_stand_out(monkeypatch):
     waveform[second * RATE_HZ :] *= 5
     waveform[second * RATE_HZ] += 3 * np.abs(waveform).max()
   found = report(waveform, monkeypatch)
-  assert found["bend_percentile_median"] > 99
-  assert found["level_change_percentile_median"] > 99
-  assert found["bend_percent_above_95th"] == found["level_change_percent_above_95th"] == 100
+  assert found["window_bend_percentile_median"] > 99
+  assert found["window_level_change_percentile_median"] > 99
+  assert found["window_bend_percent_above_95th"] == found["window_level_change_percent_above_95th"] == 100
 
 
 def test_percentiles_by_hand():
-  values, seams = np.array([1.0, 2, 3, 4, 2.5, 0, 9]), np.array([0, 0, 0, 0, 1, 1, 1], bool)
-  np.testing.assert_array_equal(long_songs.percentiles(values, seams), [50, 0, 100])
+  values, others = np.array([2.5, 0, 9]), np.array([1.0, 4, 3, 2])
+  np.testing.assert_array_equal(long_songs.percentiles(values, others), [50, 0, 100])

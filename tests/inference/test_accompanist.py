@@ -23,7 +23,14 @@ def fine_model(model_dir, fine_model_dir):
 
 @pytest.mark.parametrize(
   ("rate_hz", "channels", "seconds", "windows"),
-  [(16_000, 1, 1.0, 1), (44_100, 2, 0.6, 1), (48_000, 1, 3.5, 6), (22_050, 1, 1.00005, 2)],
+  [
+    (16_000, 1, 1.0, 1),
+    (44_100, 2, 0.6, 1),
+    (48_000, 1, 3.5, 6),
+    (22_050, 1, 1.00005, 2),
+    (8_000, 2, 1.2, 2),
+    (96_000, 1, 0.7, 1),
+  ],
 )
 def test_output_has_the_inputs_rate_channels_and_length(model, voice, rate_hz, channels, seconds, windows):
   vocals = np.tile(voice(seconds, rate_hz), (channels, 1))

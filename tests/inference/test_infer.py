@@ -145,8 +145,8 @@ def test_a_full_disk_leaves_nothing_half_written(model_dir, tmp_path, voice):
   assert result.returncode == 2
   assert "instrumental_0.f32: File too large" in result.stderr.splitlines()[-1]
   # The finished windows stay, for the same command to go on with when there is space; no half of a file does.
-  assert [path.name for path in (tmp_path / "out").iterdir()] == [".work"]
-  assert sorted(path.name for path in (tmp_path / "out/.work").iterdir()) == [
+  assert [path.name for path in (tmp_path / "out").iterdir()] == [".singsong_work"]
+  assert sorted(path.name for path in (tmp_path / "out/.singsong_work").iterdir()) == [
     "settings.json",
     "window_00000.npy",
   ]

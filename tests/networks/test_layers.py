@@ -105,11 +105,3 @@ def test_attention_dropout_drops_a_key_from_all_queries_of_a_head():
     np.testing.assert_allclose(out, jnp.broadcast_to(out[:, :1], out.shape), atol=1e-6)
     assert float(jnp.abs(out - kept).max()) > 1e-3
   assert float(jnp.abs(outs[0] - outs[1]).max()) > 1e-3
-
-
-def test_column_slice_of_a_dense_layer_is_the_full_layers():
-  dense = layers.Dense(10, ("embed", "vocab"), FLOAT32)
-  x = jnp.asarray(random(2, 4))
-  params = dense.init(jax.random.key(0), x)
-  part = jax.jit(lambda start: dense.apply(params, x, (start, 3)))(6)
-  np.testing.assert_allclose(part, dense.apply(params, x)[:, 6:9], atol=1e-6)
