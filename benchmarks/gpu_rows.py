@@ -20,13 +20,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import flops, reports, sizes
-from singsong_jax.networks import layers
+from benchmarks import reports, sizes
+from singsong_jax.networks import flops
+from singsong_jax.networks.attention import dot_product_attention
 from singsong_jax.systems.base import Params, System
 from singsong_jax.systems.fine import Fine
 from singsong_jax.systems.singsong import SingSong
 from singsong_jax.tokens.fine import FineLayout
 from singsong_jax.tokens.windows import Geometry
+from singsong_jax.training import accelerators
 from singsong_jax.training.optimizers import adafactor
 from singsong_jax.training.partitioning import Partitioner
 from singsong_jax.training.step import Steps
@@ -42,7 +44,7 @@ def device() -> Measures:
   return {
     "device": first.device_kind,
     "usable_memory_gib": limit and round(limit / 2**30, 1),
-    "peak_flops": flops.peak(first.device_kind),
+    "peak_flops": _peak_flops(),
     "cuda_packages": {
       package.name: package.version
       for package in importlib.metadata.distributions()
@@ -82,11 +84,14 @@ def fine(*, size: str, chunk_seconds: float, audio_seconds: float) -> Measures:
 
 
 def train(
-  *, size: str, features: str, batch: int, microbatches: int, remat: bool, window_seconds: float
+  *, size: str, features: str, batch: int, microbatches: int, window_seconds: float, **computed: Any
 ) -> Measures:
-  """One update of the trainer's own step: forward, backward, Adafactor. Memory is what XLA planned."""
+  """One update of the trainer's own step: forward, backward, Adafactor. Memory is what XLA planned.
+
+  `computed`: settings of how the network is computed, see `TransformerConfig`.
+  """
   system = SingSong(
-    network=sizes.encoder_decoder(size, dtype="bfloat16", remat=remat),
+    network=sizes.encoder_decoder(size, dtype="bfloat16", vocab_multiple=128, **computed),
     features=features,
     geometry=Geometry(window_seconds=window_seconds),
   )
@@ -104,14 +109,12 @@ def train(
 
   jax.block_until_ready(update())
   seconds = _median_seconds(update)
-  lengths = system.input_layout.length, system.target_layout.length
-  work = flops.training_step(system.network, batch, *lengths)
   return {
     "seconds": seconds,
     "compile_seconds": compile_seconds,
-    "tokens_per_second": batch * lengths[1] / seconds,
+    "tokens_per_second": batch * system.target_layout.length / seconds,
     "memory_gib": _planned_gib(compiled),
-    **_utilisation(work, seconds),
+    **_utilisation(system.training_flops(batch), seconds),
   }
 
 
@@ -120,12 +123,12 @@ def attention(
 ) -> Measures:
   """Attention forward and backward in bfloat16; causal where there are as many queries as keys.
 
-  `implementation` is 'ours' (`layers.dot_product_attention`), or one of `jax.nn.dot_product_attention`'s.
+  `implementation` is 'ours' (`dot_product_attention`), or one of `jax.nn.dot_product_attention`'s.
   """
   causal = queries == keys
   if implementation == "ours":
     shape = lambda length: (batch, heads, length, head_dim)
-    attend = lambda q, k, v: layers.dot_product_attention(q, k, v, causal=causal)
+    attend = lambda q, k, v: dot_product_attention(q, k, v, causal=causal)
   else:
     shape = lambda length: (batch, length, heads, head_dim)
     attend = lambda q, k, v: jax.nn.dot_product_attention(
@@ -183,9 +186,13 @@ def _speed(seconds: float, audio_seconds: float, tokens: int) -> Measures:
 
 
 def _utilisation(work: float, seconds: float) -> Measures:
-  peak = flops.peak(jax.devices()[0].device_kind)
-  rate = work / seconds
+  peak, rate = _peak_flops(), work / seconds
   return {"tflops_per_second": rate / 1e12, "model_flops_utilisation": peak and rate / peak}
+
+
+def _peak_flops() -> float | None:
+  accelerator = accelerators.find(jax.devices()[0].device_kind)
+  return accelerator and accelerator.peak_flops
 
 
 def _training_batch(system: System, batch: int) -> dict[str, np.ndarray]:

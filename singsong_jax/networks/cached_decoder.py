@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from singsong_jax.networks import layers, positions, transformer
+from singsong_jax.networks.attention import MASKED, dot_product_attention
 from singsong_jax.networks.config import TransformerConfig
 
 
@@ -151,7 +152,7 @@ class CachedDecoder:
     query, key, value = (self._join_heads(part) for part in jnp.split(y, 3, axis=-1))  # [R·H, n, D]
     write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=position, axis=1)
     cache = LayerCache(write(cache.key, key), write(cache.value, value))
-    y = layers.dot_product_attention(query, cache.key, cache.value, bias=bias)
+    y = dot_product_attention(query, cache.key, cache.value, bias=bias)
     y = y.reshape(-1, self._config.num_heads, *y.shape[1:])  # [R, H, n, D]
     return x + self._product(_merge_heads(y), weights.self_out), cache
 
@@ -161,7 +162,7 @@ class CachedDecoder:
     query = self._product(layers.rms_norm(x, weights.norm), weights.query)
     # The rows of one encoder row ask the same keys: to the attention they are more queries.
     query = self._split_heads(query.reshape(key.shape[0], -1, query.shape[-1]))  # [B, H, R/B·n, D]
-    y = layers.dot_product_attention(query, key, value, key_mask=self._encoder_mask[:, None])
+    y = dot_product_attention(query, key, value, key_mask=self._encoder_mask[:, None])
     return x + self._product(_merge_heads(y).reshape(*x.shape[:2], -1), weights.out)
 
   def _mlp(self, weights: _Layer, x: jax.Array) -> jax.Array:
@@ -176,7 +177,7 @@ class CachedDecoder:
   def _self_bias(self, num_queries: int, position: ArrayLike, num_keys: int) -> jax.Array:
     """The causal mask, and the relative bias where there is one: `[n, K]` or `[R·H, n, K]`."""
     queries = position + jnp.arange(num_queries)
-    future = jnp.where(jnp.arange(num_keys) > queries[:, None], layers.MASKED, 0.0)  # [n, K]
+    future = jnp.where(jnp.arange(num_keys) > queries[:, None], MASKED, 0.0)  # [n, K]
     if self._bias is None:
       return future
     by_offset, first = self._bias, self._max_length - 1 - queries

@@ -9,18 +9,37 @@ from singsong_jax.errors import InputError
 
 POSITION_SCHEMES = ("sinusoidal", "relative_bias")
 DTYPES = ("bfloat16", "float32")
+REMAT_POLICIES = ("none", "minimal", "full")
+ATTENTIONS = ("xla", "cudnn", "flash")
+_CHOICES = {
+  "position_scheme": POSITION_SCHEMES,
+  "dtype": DTYPES,
+  "remat": REMAT_POLICIES,
+  "attention": ATTENTIONS,
+}
+# How training is computed on one kind of machine. A model is the same without them, wherever it goes.
+MACHINE_SETTINGS = ("remat", "scan_layers", "attention", "vocab_multiple")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
   """What an encoder-decoder and a decoder alone have in common.
 
+  The last four say how to compute, not what: parameters and, up to rounding, losses are the same for all
+  their values.
+
   Attributes:
     vocab_size: number of ids; 0 leaves it to the system that owns the vocabulary.
     mlp_activations: flax.linen activation names, or 'linear'; their outputs are multiplied.
     dtype: of activations. Parameters, norms, softmax and final logits are always float32.
     position_scheme: 'sinusoidal', or 'relative_bias' for T5's.
-    remat: recompute each layer in the backward pass, keeping only its matrix products with weights.
+    remat: what the backward pass recomputes of each layer: 'none' of it; 'minimal' all but the products
+      with weights; 'full' all but its input.
+    scan_layers: compile one layer and loop over it, instead of compiling each. Programs compile in a
+      fraction of the time; on accelerators they are as fast.
+    attention: 'xla', or a fused kernel: 'cudnn' (NVIDIA GPUs, bfloat16) or 'flash' (TPUs).
+    vocab_multiple: the head is padded to a multiple of so many logits, which a mesh or a matrix unit can
+      divide; padding has a logit of -1e10 and so no part in any loss.
 
   Raises:
     InputError: a value the network cannot be built with.
@@ -36,25 +55,29 @@ class TransformerConfig:
   dropout_rate: float = 0.1
   dtype: str = "bfloat16"
   position_scheme: str = "sinusoidal"
-  remat: bool = False
+  remat: str = "none"
+  scan_layers: bool = False
+  attention: str = "xla"
+  vocab_multiple: int = 1
 
   def __post_init__(self):
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))  # gin and JSON give lists
     for name, size in dataclasses.asdict(self).items():
-      is_size = name.startswith("num_") or name in ("head_dim", "mlp_dim")
+      is_size = name.startswith("num_") or name in ("head_dim", "mlp_dim", "vocab_multiple")
       if is_size and (not isinstance(size, int) or size < 1):
         raise InputError(f"{name} must be a whole number of at least 1, got {size!r}")
-    if self.position_scheme not in POSITION_SCHEMES:
-      raise InputError(f"position_scheme must be one of {POSITION_SCHEMES}, got {self.position_scheme!r}")
+    for name, choices in _CHOICES.items():
+      if getattr(self, name) not in choices:
+        raise InputError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
     if self.emb_dim < 4 or self.emb_dim % 2:
       raise InputError(f"emb_dim must be even and at least 4 (sines and cosines), got {self.emb_dim}")
     for activation in self.mlp_activations:
       if activation != "linear" and not hasattr(nn, activation):
         raise InputError(f"mlp_activations names {activation!r}, which flax.linen does not have")
-    if self.dtype not in DTYPES:
-      raise InputError(f"dtype must be one of {DTYPES}, got {self.dtype!r}")
     if not 0 <= self.dropout_rate < 1:
       raise InputError(f"dropout_rate must be in [0, 1), got {self.dropout_rate}")
+    if self.attention == "cudnn" and self.dtype != "bfloat16":
+      raise InputError(f"attention='cudnn' computes in bfloat16; dtype is {self.dtype!r}")
 
   def with_vocabulary(self, size: int) -> Self:
     """The same with `vocab_size` set. Raises InputError where another one is set already."""
@@ -64,9 +87,20 @@ class TransformerConfig:
       )
     return dataclasses.replace(self, vocab_size=size)
 
+  @property
+  def axis_sizes(self) -> dict[str, int]:
+    """Logical axis → the number of its parts, which a mesh must divide. The vocabulary is padded instead."""
+    return {"heads": self.num_heads, "mlp": self.mlp_dim, "embed": self.emb_dim}
+
   def describe(self) -> dict[str, Any]:
-    """All settings as JSON values."""
-    return {**dataclasses.asdict(self), "mlp_activations": list(self.mlp_activations)}
+    """As JSON values: all settings of the model, none of the machine it is trained on."""
+    settings = {**dataclasses.asdict(self), "mlp_activations": list(self.mlp_activations)}
+    return {name: value for name, value in settings.items() if name not in MACHINE_SETTINGS}
+
+  @classmethod
+  def from_description(cls, description: dict[str, Any]) -> Self:
+    """Inverse of `describe`, with defaults for the settings of the machine."""
+    return cls(**{name: value for name, value in description.items() if name not in MACHINE_SETTINGS})
 
   def require_vocabulary(self) -> None:
     """Raises ValueError where no system has set `vocab_size`."""

@@ -1,4 +1,4 @@
-"""The only dense layer, attention, MLP, norm and embedding in the project: T5.1.1's, as in t5x.
+"""The only dense layer, attention block, MLP, norm, embedding and head in the project: T5.1.1's, as in t5x.
 
 No layer has a bias. Parameters are float32 and carry t5x's logical axis names, activations are of
 `dtype`. Sequences are `[batch, length, features]`; inside attention heads come before length
@@ -15,11 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-# Added to the logits of forbidden keys, as in t5x: finite, so a row without any legal key stays finite.
-MASKED = -1e10
-# Causal attention goes by this many queries at a time, each chunk against the keys up to its end: half
-# the work and a fraction of the memory of a full square.
-CAUSAL_CHUNK = 256
+from singsong_jax.networks.attention import MASKED, dot_product_attention
 
 
 def parameter(
@@ -32,6 +28,15 @@ def parameter(
   """A float32 parameter of `module` that carries the logical names of its `axes`."""
   boxed_init: Callable[..., Any] = nn.with_logical_partitioning(init, axes)
   return module.param(name, boxed_init, shape, jnp.float32)
+
+
+def gathered(kernel: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+  """A weight as a product reads it: no longer cut along 'embed'.
+
+  Left to itself, the compiler for TPUs multiplies by the slices of a weight one at a time as they arrive, and
+  those of many devices have fewer rows than a matrix unit.
+  """
+  return nn.with_logical_constraint(kernel, tuple(None if axis == "embed" else axis for axis in axes))
 
 
 class Dense(nn.Module):
@@ -48,7 +53,7 @@ class Dense(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """`[..., in]` to `[..., features]`."""
     kernel = parameter(self, "kernel", self.kernel_init, (x.shape[-1], self.features), self.axes)
-    return x.astype(self.dtype) @ kernel.astype(self.dtype)
+    return x.astype(self.dtype) @ gathered(kernel.astype(self.dtype), self.axes)
 
 
 class RMSNorm(nn.Module):
@@ -82,8 +87,31 @@ class Embed(nn.Module):
     """int `[batch, length]` to `[batch, length, features]`."""
     shape, init = (self.num_embeddings, self.features), nn.initializers.normal(stddev=1.0)
     embedding = parameter(self, "embedding", init, shape, ("vocab", "embed"))
-    x = jnp.take(embedding.astype(self.dtype), tokens, axis=0)
+    # Whole on every device: looking rows up in a table cut along 'embed' would move the activations instead.
+    table = nn.with_logical_constraint(embedding.astype(self.dtype), (None, None))
+    x = jnp.take(table, tokens, axis=0)
     return nn.with_logical_constraint(x, ("batch", "length", "embed"))
+
+
+class Head(nn.Module):
+  """Float32 logits of the vocabulary, padded to a multiple of `multiple` ids whose logits are `MASKED`."""
+
+  vocab_size: int
+  multiple: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """`[batch, length, embed]` to `[batch, length, vocab_size + padding]`."""
+    init, shape = Dense.kernel_init, (x.shape[-1], self.vocab_size)
+    kernel = parameter(self, "kernel", init, shape, ("embed", "vocab"))
+    padding = -self.vocab_size % self.multiple
+    if padding:  # here and not in the parameters, which are the same on every mesh
+      kernel = jnp.pad(kernel, ((0, 0), (0, padding)))
+    kernel = gathered(kernel, ("embed", "vocab"))
+    logits = nn.with_logical_constraint(x.astype(jnp.float32) @ kernel, ("batch", "length", "vocab"))
+    if padding:
+      logits = jnp.where(jnp.arange(self.vocab_size + padding) < self.vocab_size, logits, MASKED)
+    return logits
 
 
 class Mlp(nn.Module):
@@ -120,6 +148,7 @@ class Attention(nn.Module):
   embed_dim: int
   dropout_rate: float
   dtype: jnp.dtype
+  kernel: str = "xla"
 
   def setup(self):
     init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -144,12 +173,14 @@ class Attention(nn.Module):
   ) -> jax.Array:
     """`[batch, queries, embed]` and the `[batch, keys, embed]` they look into, to `inputs_q`'s shape.
 
-    For `causal`, `key_mask` and `bias` see `dot_product_attention`.
+    For `causal`, `key_mask`, `bias` and the attribute `kernel` see `dot_product_attention`.
     """
     query, key, value = self.query(inputs_q), self.key(inputs_kv), self.value(inputs_kv)
     query, key, value = map(self._split_heads, (query, key, value))  # [batch, heads, length, head_dim]
     value = self.dropout(value, deterministic=deterministic)
-    x = dot_product_attention(query, key, value, causal=causal, key_mask=key_mask, bias=bias)
+    # One row is initialised, which no mesh divides.
+    kernel = "xla" if self.is_initializing() else self.kernel
+    x = dot_product_attention(query, key, value, causal=causal, key_mask=key_mask, bias=bias, kernel=kernel)
     x = x.swapaxes(1, 2)  # [batch, queries, heads, head_dim]
     return self.out(x.reshape(*x.shape[:2], -1))
 
@@ -157,57 +188,3 @@ class Attention(nn.Module):
     x = x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
     x = nn.with_logical_constraint(x, ("batch", "length", "heads", "kv"))
     return x.swapaxes(1, 2)
-
-
-def dot_product_attention(
-  query: jax.Array,
-  key: jax.Array,
-  value: jax.Array,
-  *,
-  causal: bool = False,
-  key_mask: jax.Array | None = None,
-  bias: jax.Array | None = None,
-) -> jax.Array:
-  """`softmax(query · keyᵀ + bias) · value`: every attention of the project goes through here.
-
-  `…` is `batch, heads`, or the two joined.
-
-  Args:
-    query: `[…, queries, head_dim]`.
-    key, value: `[…, keys, head_dim]`.
-    causal: query i sees keys `0 … i`; needs as many keys as queries.
-    key_mask: bool, broadcastable to `[…, keys]`, True where a key may be seen.
-    bias: added to the logits, `[…, queries, keys]` with any of `…` 1 or missing.
-
-  Returns:
-    `[…, queries, head_dim]`, of `value`'s dtype. The softmax is computed in float32.
-  """
-  if key_mask is not None:
-    mask = jnp.where(key_mask, 0.0, MASKED)[..., None, :]
-    bias = mask if bias is None else bias + mask
-  if not causal:
-    return _attend(query, key, value, bias)
-  length = query.shape[-2]
-  chunks = []
-  for start in range(0, length, CAUSAL_CHUNK):
-    stop = min(start + CAUSAL_CHUNK, length)
-    future = jnp.arange(start, stop)[:, None] < jnp.arange(stop)
-    chunk_bias = jnp.where(future, MASKED, 0.0)  # [chunk, stop]
-    if bias is not None:
-      chunk_bias += jnp.broadcast_to(bias, (*bias.shape[:-2], length, length))[..., start:stop, :stop]
-    keys, values = key[..., :stop, :], value[..., :stop, :]
-    chunks.append(_attend(query[..., start:stop, :], keys, values, chunk_bias))
-  return jnp.concatenate(chunks, axis=-2)
-
-
-def _attend(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None) -> jax.Array:
-  logits = jnp.einsum("...qd,...kd->...qk", query, key, preferred_element_type=jnp.float32)
-  if bias is not None:
-    logits += bias
-  # Dividing after the product with the values touches head_dim numbers a query instead of all keys.
-  weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
-  total = weights.sum(axis=-1, keepdims=True)  # […, queries, 1]
-  mixed = jnp.einsum(
-    "...qk,...kd->...qd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32
-  )
-  return (mixed / total).astype(value.dtype)

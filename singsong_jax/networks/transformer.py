@@ -20,6 +20,7 @@ def _attention(config: TransformerConfig) -> layers.Attention:
     embed_dim=config.emb_dim,
     dropout_rate=config.dropout_rate,
     dtype=jnp.dtype(config.dtype),
+    kernel=config.attention,
   )
 
 
@@ -100,12 +101,47 @@ class DecoderLayer(nn.Module):
     return x + self.dropout(y, deterministic=deterministic)
 
 
-def _layer_class(layer: type[nn.Module], config: TransformerConfig) -> type[nn.Module]:
-  if not config.remat:
-    return layer
-  policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-  deterministic = {EncoderLayer: 4, DecoderLayer: 5}[layer]  # positions among __call__'s arguments
-  return nn.remat(layer, static_argnums=(deterministic,), policy=policy)
+# What `jax.checkpoint` may keep of a layer for its backward pass.
+_REMAT_POLICIES = {
+  "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def _through(stack: nn.Module, layer: nn.Module, x: jax.Array, *inputs, deterministic: bool) -> jax.Array:
+  """`x` through all layers of a stack, one by one or in a compiled loop: the same numbers either way.
+
+  Args:
+    stack: has `config` and `layers`, whose parameters are `layers_0`, `layers_1`, …
+    layer: one of them, without parameters.
+    inputs: what every layer is given besides `x`.
+  """
+  if stack.is_initializing():
+    for each in stack.layers:
+      x = each(x, *inputs, deterministic)
+    return x
+  config = stack.config
+  every = [stack.variables["params"][f"layers_{i}"] for i in range(len(stack.layers))]
+  keys = None if deterministic else jax.random.split(stack.make_rng("dropout"), len(every))
+
+  def apply(x, params_and_key):
+    params, key = params_and_key
+    rngs = None if key is None else {"dropout": key}
+    return layer.apply({"params": params}, x, *inputs, deterministic, rngs=rngs), None
+
+  if config.remat != "none":
+    # A loop keeps recomputed values apart from the first ones by itself.
+    apply = jax.checkpoint(apply, policy=_REMAT_POLICIES[config.remat], prevent_cse=not config.scan_layers)
+  if config.scan_layers:
+    return jax.lax.scan(apply, x, (_stacked(every, jnp.dtype(config.dtype)), keys))[0]
+  for i, params in enumerate(every):
+    x, _ = apply(x, (params, None if keys is None else keys[i]))
+  return x
+
+
+def _stacked(trees: list, dtype: jnp.dtype):
+  """The layers' parameters with a first axis for the layer, of the type that layers compute in."""
+  return jax.tree.map(lambda *leaves: jnp.stack([leaf.astype(dtype) for leaf in leaves]), *nn.unbox(trees))
 
 
 class Encoder(nn.Module):
@@ -115,8 +151,7 @@ class Encoder(nn.Module):
   num_layers: int
 
   def setup(self):
-    layer = _layer_class(EncoderLayer, self.config)
-    self.layers = [layer(self.config) for _ in range(self.num_layers)]
+    self.layers = [EncoderLayer(self.config) for _ in range(self.num_layers)]
     self.relpos_bias = _relative_bias(self.config, bidirectional=True)
     self.encoder_norm = _norm(self.config)
     self.dropout = nn.Dropout(self.config.dropout_rate)
@@ -124,8 +159,8 @@ class Encoder(nn.Module):
   def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
     """x `[B, S, E]`, mask bool `[B, S]`; returns `[B, S, E]`."""
     bias = self.relpos_bias(x.shape[1]) if self.relpos_bias else None
-    for layer in self.layers:
-      x = layer(x, mask, bias, deterministic)
+    layer = EncoderLayer(self.config, parent=None)
+    x = _through(self, layer, x, mask, bias, deterministic=deterministic)
     return self.dropout(self.encoder_norm(x), deterministic=deterministic)
 
 
@@ -136,12 +171,12 @@ class Decoder(nn.Module):
   has_encoder: bool
 
   def setup(self):
-    layer = _layer_class(DecoderLayer, self.config)
-    self.layers = [layer(self.config, self.has_encoder) for _ in range(self.config.num_decoder_layers)]
+    number = self.config.num_decoder_layers
+    self.layers = [DecoderLayer(self.config, self.has_encoder) for _ in range(number)]
     self.relpos_bias = _relative_bias(self.config, bidirectional=False)
     self.decoder_norm = _norm(self.config)
     self.dropout = embedding_dropout(self.config)
-    self.logits_dense = layers.Dense(self.config.vocab_size, ("embed", "vocab"), jnp.dtype("float32"))
+    self.logits_dense = layers.Head(self.config.vocab_size, self.config.vocab_multiple)
 
   def __call__(
     self,
@@ -151,13 +186,13 @@ class Decoder(nn.Module):
     deterministic: bool,
     first_logit: int = 0,
   ) -> jax.Array:
-    """Float32 logits of the positions from `first_logit` on: `[B, T - first_logit, V]`.
+    """Float32 logits of the positions from `first_logit` on: `[B, T - first_logit, V]`, V padded.
 
     x is `[B, T, E]`, encoded `[B, S, E]`, its mask bool `[B, S]`.
     """
     bias = self.relpos_bias(x.shape[1]) if self.relpos_bias else None
-    for layer in self.layers:
-      x = layer(x, encoded, encoder_mask, bias, deterministic)
+    layer = DecoderLayer(self.config, self.has_encoder, parent=None)
+    x = _through(self, layer, x, encoded, encoder_mask, bias, deterministic=deterministic)
     x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
     return self.logits_dense(x[:, first_logit:])
 

@@ -3,8 +3,9 @@
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 
-from singsong_jax.decoding.engine import LogitCallback, Spans
+from singsong_jax.decoding.engine import CachedNetwork, LogitCallback, Spans
 from singsong_jax.decoding.sampling import SamplingOptions
 
 Params = Any  # pytree of float32 arrays, boxed in linen's LogicallyPartitioned or not
@@ -15,6 +16,11 @@ class System(Protocol):
   """A network with its loss and its generation. Implementations are hashable values without state."""
 
   name: str
+  bos_id: int  # the decoder's first input
+
+  @property
+  def axis_sizes(self) -> dict[str, int]:
+    """Logical axis → the number of its parts, which a mesh must divide: heads, for one."""
 
   def init(self, rng: jax.Array) -> Params:
     """Fresh parameters, boxed with their logical axis names. Works under `jit` and `eval_shape`."""
@@ -31,6 +37,9 @@ class System(Protocol):
 
   def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a training batch."""
+
+  def training_flops(self, batch_size: int) -> float:
+    """Floating-point operations that one update needs, by `networks/flops.py`; a program may do more."""
 
   def generate(
     self,
@@ -57,6 +66,19 @@ class System(Protocol):
 
     Raises:
       InputError: spans that overlap or leave the target, or an id in them that is illegal at its position.
+    """
+
+  @property
+  def legal_blocks(self) -> tuple[np.ndarray, int]:
+    """The first legal id of each target position, int32 `[T]`, and how many are legal from there on."""
+
+  def decoder(self, params: Params, batch: Batch, rows: int) -> CachedNetwork:
+    """The network one token at a time, for loops that are not `generate`'s; to be made inside `jit`.
+
+    Args:
+      params: from `init`.
+      batch: the inputs of B rows.
+      rows: number of sequences, a multiple of B: so many for each input, one after another.
     """
 
   def generation_bytes(self, rows: int) -> int:

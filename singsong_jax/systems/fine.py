@@ -7,11 +7,12 @@ from typing import Any
 import gin
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from singsong_jax.decoding.engine import LogitCallback, Spans, check_forced, generate_tokens
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
-from singsong_jax.networks import losses
+from singsong_jax.networks import flops, losses
 from singsong_jax.networks.cached_decoder import CachedDecoder
 from singsong_jax.networks.decoder_only import DecoderOnly, DecoderOnlyConfig
 from singsong_jax.systems.base import Batch, Params
@@ -39,7 +40,8 @@ class Fine:
   layout: FineLayout = FineLayout()
   z_loss: float = 1e-4
 
-  name = "fine"  # no annotation: a class attribute, not a field
+  name = "fine"  # no annotation: class attributes, not fields
+  bos_id = BOS_ID
 
   def __post_init__(self):
     object.__setattr__(self, "network", self.network.with_vocabulary(self.layout.vocabulary_size))
@@ -47,6 +49,10 @@ class Fine:
   @property
   def module(self) -> DecoderOnly:
     return DecoderOnly(self.network)
+
+  @property
+  def axis_sizes(self) -> dict[str, int]:
+    return self.network.axis_sizes
 
   def init(self, rng: jax.Array) -> Params:
     """Fresh float32 parameters, boxed with logical axis names. No shape depends on the length."""
@@ -90,6 +96,12 @@ class Fine:
     names = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")
     return dict.fromkeys(names, jax.ShapeDtypeStruct((batch_size, self.layout.length), jnp.int32))
 
+  def training_flops(self, batch_size: int) -> float:
+    """Operations of one update, see `networks/flops.py`."""
+    layout = self.layout
+    num_logits = layout.length - layout.coarse_length
+    return flops.decoder_only_step(self.network, batch_size, layout.length, num_logits)
+
   def generate(
     self,
     params: Params,
@@ -122,7 +134,7 @@ class Fine:
   @functools.partial(jax.jit, static_argnames=("self", "options", "forced_spans", "logit_callback"))
   def _generate(self, params, tokens, rng, options, forced_spans, logit_callback) -> jax.Array:
     return generate_tokens(
-      CachedDecoder(self.network, params, rows=len(tokens), max_length=self.layout.length),
+      self.decoder(params, {}, len(tokens)),
       block_starts=self.layout.block_starts,
       block_size=self.layout.block_size,
       rows=len(tokens),
@@ -133,6 +145,14 @@ class Fine:
       forced_tokens=tokens,
       logit_callback=logit_callback,
     )
+
+  @property
+  def legal_blocks(self) -> tuple[np.ndarray, int]:
+    return self.layout.block_starts, self.layout.block_size
+
+  def decoder(self, params: Params, batch: Batch, rows: int) -> CachedDecoder:
+    """Over `rows` sequences; there is no other input. See `System.decoder`."""
+    return CachedDecoder(self.network, params, rows=rows, max_length=self.layout.length)
 
   def generation_bytes(self, rows: int) -> int:
     """Of `rows` rows, in bytes; see `systems/memory.py`."""
@@ -147,6 +167,6 @@ class Fine:
   def from_description(cls, description: dict[str, Any]) -> "Fine":
     """Inverse of `describe`."""
     settings = {key: value for key, value in description.items() if key != "system"}
-    settings["network"] = DecoderOnlyConfig(**settings["network"])
+    settings["network"] = DecoderOnlyConfig.from_description(settings["network"])
     settings["layout"] = FineLayout(**settings["layout"])
     return cls(**settings)

@@ -18,7 +18,7 @@ from singsong_jax.decoding.engine import (
 )
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
-from singsong_jax.networks import losses
+from singsong_jax.networks import flops, losses
 from singsong_jax.networks.cached_decoder import CachedDecoder
 from singsong_jax.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from singsong_jax.systems.base import Batch, Params
@@ -52,7 +52,8 @@ class SingSong:
   geometry: Geometry = Geometry()
   z_loss: float = 1e-4
 
-  name = "singsong"  # no annotation: a class attribute, not a field
+  name = "singsong"  # no annotation: class attributes, not fields
+  bos_id = BOS_ID
 
   def __post_init__(self):
     _check_choice("features", self.features, FEATURIZATIONS)
@@ -77,6 +78,10 @@ class SingSong:
   def module(self) -> EncoderDecoder:
     return EncoderDecoder(self.network)
 
+  @property
+  def axis_sizes(self) -> dict[str, int]:
+    return self.network.axis_sizes
+
   def init(self, rng: jax.Array) -> Params:
     """Fresh float32 parameters, boxed with logical axis names. No shape depends on the lengths."""
     token = jnp.ones((1, 1), jnp.int32)
@@ -94,8 +99,9 @@ class SingSong:
       dropout_rng: None turns dropout off.
 
     Returns:
-      The sum, and 'loss' (with z-loss), 'z_loss', 'accuracy', 'nll_semantic', 'nll_coarse' and both
-      of them '…_masked', where only the legal ids of a position compete. NLLs are in nats per token.
+      The sum, and 'loss' (with z-loss), 'z_loss', 'accuracy', 'nll_semantic', 'nll_coarse', 'nll_level_q' of
+      each coarse level q, and these NLLs '…_masked', where only the legal ids of a position compete. NLLs are
+      in nats per token.
     """
     rngs = None if dropout_rng is None else {"dropout": dropout_rng}
     logits = self.module.apply(
@@ -105,7 +111,7 @@ class SingSong:
       enable_dropout=dropout_rng is not None,
       rngs=rngs,
     )  # [B, T, V]
-    block_starts, block_size = self._blocks
+    block_starts, block_size = self.legal_blocks
     return losses.loss_and_metrics(
       logits,
       batch["decoder_target_tokens"],
@@ -122,6 +128,11 @@ class SingSong:
     for name in ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights"):
       lengths[name] = self.target_layout.length
     return {name: jax.ShapeDtypeStruct((batch_size, n), jnp.int32) for name, n in lengths.items()}
+
+  def training_flops(self, batch_size: int) -> float:
+    """Operations of one update, see `networks/flops.py`."""
+    lengths = self.input_layout.length, self.target_layout.length
+    return flops.encoder_decoder_step(self.network, batch_size, *lengths)
 
   def generate(
     self,
@@ -145,7 +156,7 @@ class SingSong:
     if forced_spans:
       names.add("decoder_target_tokens")
       rows = samples * len(batch["encoder_input_tokens"])
-      check_forced(batch["decoder_target_tokens"], forced_spans, rows, *self._blocks)
+      check_forced(batch["decoder_target_tokens"], forced_spans, rows, *self.legal_blocks)
     inputs = {name: batch[name] for name in names}
     return self._generate(params, inputs, rng, options, forced_spans, samples, logit_callback)
 
@@ -155,17 +166,9 @@ class SingSong:
   def _generate(self, params, batch, rng, options, forced_spans, samples, logit_callback) -> jax.Array:
     views = [batch[name] for name in ("encoder_input_tokens", "guidance_input_tokens") if name in batch]
     tokens = jnp.concatenate(views)  # [streams · B, S]
-    network = CachedDecoder(
-      self.network,
-      params,
-      rows=len(tokens) * samples,
-      max_length=self.target_layout.length,
-      encoded=self.module.apply({"params": params}, tokens, method="encode"),
-      encoder_mask=tokens > 0,
-    )
-    block_starts, block_size = self._blocks
+    block_starts, block_size = self.legal_blocks
     return generate_tokens(
-      network,
+      self.decoder(params, {"encoder_input_tokens": tokens}, len(tokens) * samples),
       block_starts=block_starts,
       block_size=block_size,
       rows=len(views[0]) * samples,
@@ -179,10 +182,22 @@ class SingSong:
       logit_callback=logit_callback,
     )
 
+  def decoder(self, params: Params, batch: Batch, rows: int) -> CachedDecoder:
+    """Over `rows` sequences for the batch's `encoder_input_tokens [B, S]`; see `System.decoder`."""
+    tokens = batch["encoder_input_tokens"]
+    return CachedDecoder(
+      self.network,
+      params,
+      rows=rows,
+      max_length=self.target_layout.length,
+      encoded=self.module.apply({"params": params}, tokens, method="encode"),
+      encoder_mask=tokens > 0,
+    )
+
   def generation_bytes(self, rows: int) -> int:
     """Of `rows` rows with an encoder row each, in bytes; see `systems/memory.py`."""
     shapes = jax.eval_shape(self.init, jax.random.key(0))
-    length, block_size = self.target_layout.length, self._blocks[1]
+    length, block_size = self.target_layout.length, self.legal_blocks[1]
     return decoding_bytes(self.network, shapes, rows, length, block_size) + encoding_bytes(
       self.network, rows, self.input_layout.length
     )
@@ -195,19 +210,20 @@ class SingSong:
   def from_description(cls, description: dict[str, Any]) -> "SingSong":
     """Inverse of `describe`."""
     settings = {key: value for key, value in description.items() if key != "system"}
-    settings["network"] = EncoderDecoderConfig(**settings["network"])
+    settings["network"] = EncoderDecoderConfig.from_description(settings["network"])
     settings["vocabulary"] = Vocabulary(**settings["vocabulary"])
     settings["geometry"] = Geometry(**settings["geometry"])
     return cls(**settings)
 
   @property
-  def _blocks(self) -> tuple[np.ndarray, int]:
+  def legal_blocks(self) -> tuple[np.ndarray, int]:
     return self.target_layout.block_starts, int(self.target_layout.block_sizes[0])
 
   @property
   def _groups(self) -> dict[str, slice]:
-    semantic = self.target_layout.semantic_length
-    return {"semantic": slice(0, semantic), "coarse": slice(semantic, None)}
+    semantic, levels = self.target_layout.semantic_length, self.vocabulary.num_coarse_levels
+    of_levels = {f"level_{q}": slice(semantic + q, None, levels) for q in range(levels)}
+    return {"semantic": slice(0, semantic), "coarse": slice(semantic, None), **of_levels}
 
 
 def _check_choice(setting: str, value: str, choices) -> None:

@@ -115,21 +115,35 @@ def test_dropout_is_reproducible_and_off_by_the_flag():
   assert float(jnp.abs(drop(1) - logits_of(TINY, params)).max()) > 1e-2
 
 
+@functools.cache
+def loss_and_gradients(**settings):
+  config = dataclasses.replace(TINY, num_encoder_layers=2, num_decoder_layers=2, **settings)
+
+  def loss(params):
+    rngs = {"dropout": jax.random.key(3)}
+    logits = EncoderDecoder(config).apply(params, ENCODER, DECODER, enable_dropout=True, rngs=rngs)
+    return jnp.square(jax.nn.log_softmax(logits)[..., : config.vocab_size]).mean()
+
+  return jax.jit(jax.value_and_grad(loss))(init(config))
+
+
 @pytest.mark.slow
-def test_remat_changes_neither_names_nor_gradients():
-  config = dataclasses.replace(TINY, num_encoder_layers=1, num_decoder_layers=1)
-
-  def grads(config):
-    def loss(params):
-      rngs = {"dropout": jax.random.key(3)}
-      return jnp.square(
-        EncoderDecoder(config).apply(params, ENCODER, DECODER, enable_dropout=True, rngs=rngs)
-      ).mean()
-
-    return jax.jit(jax.grad(loss))(init(config))
-
-  expected, result = grads(config), grads(dataclasses.replace(config, remat=True))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), result, expected)
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"remat": "minimal"},
+    {"remat": "full"},
+    {"scan_layers": True},
+    {"scan_layers": True, "remat": "minimal"},
+    {"vocab_multiple": 16},
+  ],
+)
+def test_how_it_is_computed_changes_neither_parameters_nor_gradients(settings):
+  """With dropout: the masks are the same too."""
+  loss, gradients = loss_and_gradients(**settings)
+  expected_loss, expected = loss_and_gradients()
+  np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, expected)
 
 
 def test_bfloat16_activations_keep_float32_parameters_and_logits():
@@ -150,6 +164,10 @@ def test_bfloat16_activations_keep_float32_parameters_and_logits():
     ({"dropout_rate": 1.0}, "1.0"),
     ({"mlp_activations": ("gleu",)}, "gleu"),
     ({"dtype": "float8"}, "float8"),
+    ({"remat": "some"}, "some"),
+    ({"attention": "splash"}, "splash"),
+    ({"attention": "cudnn", "dtype": "float32"}, "cudnn"),
+    ({"vocab_multiple": 0}, "vocab_multiple"),
   ],
 )
 def test_bad_settings_are_refused(settings, message):

@@ -91,6 +91,9 @@ def test_loss_and_metrics_by_hand():
     "nll_semantic_masked": (masked, semantic),
     "nll_coarse_masked": (masked, coarse),
   }
+  for level in range(4):
+    expected[f"nll_level_{level}"] = nll, slice(2 + level, None, 4)
+    expected[f"nll_level_{level}_masked"] = masked, slice(2 + level, None, 4)
   assert aux.keys() == expected.keys()
   for name, (values, positions) in expected.items():
     total, weight = aux[name]

@@ -1,11 +1,12 @@
-"""Prints the losses of a small SingSong's first steps.
+"""Prints the losses of a small SingSong's first steps on several meshes of eight devices, as JSON."""
 
-`python singsong_on_devices.py <partitions> <microbatches>`
-"""
-
+import dataclasses
 import json
-import sys
+import os
 
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+import jax
 import numpy as np
 
 from singsong_jax.networks.encoder_decoder import EncoderDecoderConfig
@@ -17,11 +18,11 @@ from singsong_jax.training.step import Steps
 
 NETWORK = EncoderDecoderConfig(
   emb_dim=32,
-  num_heads=2,
-  head_dim=16,
+  num_heads=4,
+  head_dim=8,
   mlp_dim=64,
-  num_encoder_layers=1,
-  num_decoder_layers=1,
+  num_encoder_layers=2,
+  num_decoder_layers=2,
   dropout_rate=0.0,  # microbatches draw their own
   dtype="float32",
 )
@@ -42,11 +43,13 @@ def make_batch(system, seed):
   }
 
 
-def losses(num_partitions, num_microbatches):
+def losses(num_partitions=1, fsdp=1, num_microbatches=1, devices=8, **network):
   """Training losses of four steps, then an evaluation loss."""
-  system = SingSong(network=NETWORK, geometry=Geometry(window_seconds=0.4))
-  partitioner = Partitioner(num_partitions)
-  optimizer = adafactor(rsqrt_decay(warmup_steps=1000))
+  network = dataclasses.replace(NETWORK, **network)
+  system = SingSong(network=network, geometry=Geometry(window_seconds=0.4))
+  partitioner = Partitioner(num_partitions, fsdp, devices=jax.devices()[:devices])
+  partitioner.check_axes(system.axis_sizes)
+  optimizer = adafactor(rsqrt_decay(warmup_steps=1000), min_dim_size_to_factor=16)
   steps = Steps(system, optimizer, partitioner, seed=0, num_microbatches=num_microbatches)
   state, found = steps.init(), []
   for seed in range(4):
@@ -57,4 +60,13 @@ def losses(num_partitions, num_microbatches):
 
 
 if __name__ == "__main__":
-  print(json.dumps(losses(int(sys.argv[1]), int(sys.argv[2]))))
+  found = {
+    "one device": losses(devices=1),
+    "one device, microbatches": losses(devices=1, num_microbatches=4),
+    "8 data": losses(),
+    "4 data × 2 model": losses(num_partitions=2),
+    "2 data × 4 model, padded vocabulary": losses(num_partitions=4, vocab_multiple=8),
+    "8 fsdp, layers scanned and recomputed": losses(fsdp=8, scan_layers=True, remat="minimal"),
+    "2 data × 2 fsdp × 2 model, microbatches": losses(num_partitions=2, fsdp=2, num_microbatches=2),
+  }
+  print(json.dumps(found))

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import flops, sizes
+from benchmarks import sizes
+from singsong_jax.networks import flops
+from singsong_jax.networks.decoder_only import DecoderOnlyConfig
 from singsong_jax.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 
 SMALL = EncoderDecoderConfig(
@@ -27,7 +29,7 @@ def test_against_a_count_by_hand():
   cross_attention = 2 * 20 * 2 * 4 * 6 + 2 * 10 * 2 * 4 * 6 + 2 * 2 * 20 * 10 * 6
   mlp, head = 2 * 20 * 3 * 4 * 5, 2 * 20 * 4 * 7
   by_hand = 3 * 8 * (encoder + self_attention + cross_attention + mlp + head)
-  assert flops.training_step(SMALL, 8, 10, 20) == by_hand
+  assert flops.encoder_decoder_step(SMALL, 8, 10, 20) == by_hand
 
 
 def test_against_the_compilers_count():
@@ -38,8 +40,10 @@ def test_against_the_compilers_count():
   params = module.init(jax.random.key(0), tokens, targets, enable_dropout=False)
   forward = jax.jit(lambda p: module.apply(p, tokens, targets, enable_dropout=False))
   counted = forward.lower(params).compile().cost_analysis()["flops"]
-  assert counted == pytest.approx(flops.training_step(network, 2, 50, 250, causal_share=1.0) / 3, rel=0.1)
-  assert counted > flops.training_step(network, 2, 50, 250, causal_share=1.0) / 3
+  assert counted == pytest.approx(
+    flops.encoder_decoder_step(network, 2, 50, 250, causal_share=1.0) / 3, rel=0.1
+  )
+  assert counted > flops.encoder_decoder_step(network, 2, 50, 250, causal_share=1.0) / 3
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,9 @@ def test_against_the_compilers_count():
 def test_the_papers_sizes_at_its_batch(size, encoder_length, halved, full):
   """In PFLOP, batch 512, S-SA and SA-SA."""
   network = sizes.encoder_decoder(size, vocab_size=5122)
-  step = lambda share: flops.training_step(network, 512, encoder_length, 2250, causal_share=share) / 1e15
+  step = lambda share: (
+    flops.encoder_decoder_step(network, 512, encoder_length, 2250, causal_share=share) / 1e15
+  )
   assert step(0.5) == pytest.approx(halved, rel=0.005)
   assert step(1.0) == pytest.approx(full, rel=0.005)
 
@@ -59,6 +65,15 @@ def test_attention_of_one_head_by_hand():
   assert flops.attention_step(2, 3, 10, 10, 8, causal=True) == 3 * 6 * (2 * 2 * 10 * 10 * 8) / 2
 
 
-def test_peaks_are_known_by_device_name():
-  assert flops.peak("NVIDIA H200") == 989e12
-  assert flops.peak("cpu") is None
+def test_a_decoder_alone_by_hand():
+  network = DecoderOnlyConfig(
+    vocab_size=7,
+    emb_dim=4,
+    num_heads=2,
+    head_dim=3,
+    mlp_dim=5,
+    num_decoder_layers=2,
+    mlp_activations=("gelu",),
+  )
+  layer = 2 * 20 * (4 * 4 * 6 + 2 * 4 * 5) + 2 * 2 * 20 * 20 * 6 / 2
+  assert flops.decoder_only_step(network, 8, 20, 15) == 3 * 8 * (2 * layer + 2 * 15 * 4 * 7)
