@@ -8,6 +8,7 @@
 #                                       training runs: each --axis=value is the file gin/axis/value.gin, or
 #                                       gin/axis/system/value.gin where the system has its own values,
 #                                       and everything else goes to python -m singsong_jax.train as it is
+#   ./run_train.sh --trainer=t5x …      the same with upstream t5x's trainer; docs/t5x.md
 #   ./run_train.sh --setup_only         only make .venv and install
 #
 # Makes .venv with the system's Python 3.11 or 3.12 if there is none. pip's own configuration holds.
@@ -59,12 +60,13 @@ setup() {
   echo "$wanted" >"$stamp"
 }
 
-# A path as the caller meant it, though this script works in the repository.
+# A path as the caller meant it, though this script works in the repository; absolute where $absolute is set.
 path() {
   [[ $1 != *\'* ]] || fail "$1: a path must not contain a quote"
   local given=${1/#\~\//$HOME/}
   [[ -n $given ]] || fail "a path is empty"
-  if [[ $given == /* || $given == *://* || $caller == "$PWD" ]]; then echo "$given"; else echo "$caller/$given"; fi
+  [[ $given == /* || $given == *://* || ($caller == "$PWD" && -z ${absolute:-}) ]] || given=$caller/$given
+  echo "$given"
 }
 
 # gin_file AXIS VALUE SYSTEM prints the file of a value; the system's own files are all it can choose from.
@@ -79,17 +81,28 @@ gin_file() {
 # Whether the system has an axis: `vocals` and `features` only set a macro, which it may not read.
 has_axis() { [[ $1 != vocals && $1 != features ]] || grep -q "%${1^^}" "gin/system/$2.gin"; }
 
-# Prints the arguments of singsong_jax.train, one a line: a gin file for each axis, then the rest.
+# The program a trainer is, and where it comes from if it is not ours.
+module() { case $1 in t5x) echo t5x.train ;; t5x_*) echo "t5x.${1#t5x_}" ;; *) echo singsong_jax.train ;; esac; }
+need_t5x() {
+  .venv/bin/python - >/dev/null <<'PYTHON' || fail "upstream t5x is not installed in .venv; docs/t5x.md says how"
+import importlib.util, pathlib, sys
+found = importlib.util.find_spec("t5x")  # the package index has an empty placeholder of that name
+sys.exit(not found or not pathlib.Path(found.submodule_search_locations[0], "train.py").exists())
+PYTHON
+}
+
+# Prints Python's arguments, one a line: the program, a gin file for each axis, then the rest.
 compose() {
   local -A axis=([system]=singsong [size]=base [vocals]=noisy [features]=s_sa
                  [hardware]=$(hardware) [trainer]=native [run]=train) given=()
-  local rest=() argument name value file
+  local rest=() argument name value file absolute=
+  [[ " $*" != *" --trainer=t5x"* ]] || absolute=1 # upstream takes no others
   for argument in "$@"; do
     name=${argument%%=*} name=${name#--} value=${argument#*=}
     [[ $argument != --* || -z ${axis[${name:-none}]:-} || $argument == *=* ]] || fail "write $argument=<value>"
     if [[ $argument == --?*=* && -n ${axis[$name]:-} ]]; then
       axis[$name]=$value given[$name]=1
-    elif [[ $argument == --model_dir=* || $argument == --data_dir=* ]]; then
+    elif [[ $argument =~ ^--(model_dir|data_dir|checkpoint_path|output_dir)= ]]; then
       value=$(path "$value") || exit
       rest+=("--gin.${name^^}='$value'")
     else
@@ -100,6 +113,8 @@ compose() {
     [[ " $*" == *" --model_dir="* ]] || rest+=(--gin.MODEL_DIR=unused)
     [[ " $*" == *" --data_dir="* ]] || rest+=(--gin.DATA_DIR=unused)
   fi
+  echo -m
+  module "${axis[trainer]}"
   for name in system size vocals features hardware trainer run; do
     if has_axis "$name" "${axis[system]}"; then
       file=$(gin_file "$name" "${axis[$name]}" "${axis[system]}") || exit
@@ -116,7 +131,7 @@ train_command() {
   local arguments
   arguments=$(compose "$@") # on its own line, so that a failure ends the script
   mapfile -t arguments <<<"$arguments"
-  command=(.venv/bin/python -m singsong_jax.train "${arguments[@]}")
+  command=(.venv/bin/python "${arguments[@]}")
 }
 
 # Each of the six commands continues where it stopped, so the whole does.
@@ -151,6 +166,7 @@ case ${1:-} in
   *)
     train_command "$@" # before minutes of installing
     setup
+    [[ ${command[2]} != t5x.* ]] || need_t5x
     show "${command[@]}"
     exec "${command[@]}" # so that signals meant for the training reach it
     ;;

@@ -5,11 +5,11 @@ def main(_) -> None: …
 if __name__ == "__main__":
   cli.run(main)                   # flags only
   cli.run(main, uses_gin=True)    # --gin_file, --gin_bindings, --gin.NAME=VALUE, --gin_search_paths
+  cli.run(main, takes_file=True)  # one argument that is no flag: argv[1]
 """
 
 import ast
 import contextlib
-import difflib
 import functools
 import inspect
 import os
@@ -22,7 +22,7 @@ import gin
 from absl import app, flags, logging
 from gin import config_parser
 
-from singsong_jax.errors import InputError
+from singsong_jax.errors import InputError, did_you_mean
 
 INPUT_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
@@ -45,21 +45,26 @@ _UNBOUND = re.compile(r"missing \d+ required .*In call to configurable", flags=r
 _BARE_WORD = re.compile(r"[A-Za-z_./~][\w./~:+-]*")
 
 
-def run(main: Callable[[list[str]], None], *, uses_gin: bool = False) -> None:
+def run(main: Callable[[list[str]], None], *, uses_gin: bool = False, takes_file: bool = False) -> None:
   """Parses the flags (and gin), calls `main(argv)` and exits.
 
   Status 0 on success, 2 with `error: …` on bad input or an unusable file system, 130 after Ctrl-C.
   Anything else is a bug and keeps its traceback.
   """
-  app.run(functools.partial(_run, main, uses_gin), flags_parser=functools.partial(_parse_flags, uses_gin))
+  app.run(
+    functools.partial(_run, main, uses_gin, takes_file),
+    flags_parser=functools.partial(_parse_flags, uses_gin),
+  )
 
 
-def _run(main: Callable, uses_gin: bool, argv: list[str]) -> None:
+def _run(main: Callable, uses_gin: bool, takes_file: bool, argv: list[str]) -> None:
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.FATAL)  # Orbax logs screenfuls, and raises what matters besides
   try:
-    if argv[1:]:
-      raise InputError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+    if takes_file and not argv[1:]:
+      raise InputError("a file is missing; --help shows how to call this command")
+    if unexpected := argv[1 + takes_file :]:
+      raise InputError(f"unexpected argument {unexpected[0]!r}; flags are written --name=value")
     if uses_gin:
       parse_gin(_GIN_FILE.value, _GIN_BINDINGS.value, _GIN_SEARCH_PATHS.value)
     main(argv)
@@ -158,7 +163,7 @@ def _find(name: str, folders: Sequence[str]) -> str:
     if os.path.isfile(path):
       return path
   known = [str(path.relative_to(ROOT)) for path in ROOT.glob("gin/**/*.gin")]
-  raise InputError(f"there is no gin file {name}{_did_you_mean(name, known)}")
+  raise InputError(f"there is no gin file {name}{did_you_mean(name, known)}")
 
 
 def _import_lines(path: str) -> list[str]:
@@ -196,7 +201,7 @@ def _check_macros_used(bindings: Sequence[str]) -> None:
   for binding in bindings:
     name = binding.partition("=")[0].strip()
     if re.fullmatch(r"\w+", name) and name not in used:
-      raise InputError(f"--gin.{name}: nothing uses the macro {name}{_did_you_mean(name, used)}")
+      raise InputError(f"--gin.{name}: nothing uses the macro {name}{did_you_mean(name, used)}")
 
 
 @contextlib.contextmanager
@@ -216,9 +221,9 @@ def _explain(message: str) -> str:
   message = " ".join(message.split())
   if match := re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", message):
     name = match[1].split("/")[-1]
-    return f"gin: {message}{_did_you_mean(name, _configurables())}"
+    return f"gin: {message}{did_you_mean(name, _configurables())}"
   if match := re.search(r"Configurable '([\w./]+)' doesn't have a parameter named '(\w+)'", message):
-    return f"gin: {message}{_did_you_mean(match[2], _parameters(match[1]))}"
+    return f"gin: {message}{did_you_mean(match[2], _parameters(match[1]))}"
   return f"gin: {message}"
 
 
@@ -229,8 +234,3 @@ def _configurables() -> set[str]:
 
 def _parameters(configurable: str) -> list[str]:
   return list(inspect.signature(gin.get_configurable(configurable)).parameters)
-
-
-def _did_you_mean(name: str, known) -> str:
-  near = difflib.get_close_matches(name, sorted(known), n=1)
-  return f"; did you mean {near[0]}?" if near else ""

@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -68,6 +69,25 @@ def test_a_system_has_its_own_files_and_only_its_own_axes(checkout):
     "--gin_file=gin/trainer/native.gin",
     "--gin_file=gin/run/fine/demo.gin",
   ]
+
+
+@pytest.mark.parametrize(
+  ("trainer", "module"), [("t5x", "t5x.train"), ("t5x_eval", "t5x.eval"), ("t5x_infer", "t5x.infer")]
+)
+def test_upstreams_programs_get_the_same_files_and_absolute_paths(checkout, trainer, module):
+  result = call(checkout, f"--trainer={trainer}", "--checkpoint_path=a/checkpoint_5", "--output_dir=/b")
+  assert result.returncode == 0, result.stderr
+  lines = result.stdout.splitlines()
+  assert lines[:3] == ["-m", module, "--gin_file=gin/system/singsong.gin"]
+  assert f"--gin_file=gin/trainer/{trainer}.gin" in lines
+  assert lines[-2:] == [f"--gin.CHECKPOINT_PATH='{checkout}/a/checkpoint_5'", "--gin.OUTPUT_DIR='/b'"]
+
+
+def test_without_upstream_it_says_how_to_get_it(checkout):
+  (checkout / ".venv/bin/python").write_text(f'#!/bin/sh\n[ "$2" = pip ] || exec {sys.executable} -S "$@"\n')
+  result = call(checkout, "--trainer=t5x")
+  assert result.returncode == 2
+  assert "t5x is not installed in .venv; docs/t5x.md says how" in result.stderr
 
 
 def test_paths_are_the_callers(checkout, tmp_path):
