@@ -39,7 +39,8 @@ def dot_product_attention(
     key_mask: bool, broadcastable to `[…, keys]`, True where a key may be seen. The kernel 'cudnn' takes a
       `[batch, 1, keys]` whose False ones come last, as padding does.
     bias: added to the logits, `[…, queries, keys]` with any of `…` 1 or missing.
-    kernel: of `networks.config.ATTENTIONS`. 'flash' leaves calls with a bias to 'xla'.
+    kernel: of `networks.config.ATTENTIONS`. 'flash' leaves to 'xla' calls with a bias, and those outside the
+      trainer's mesh (generation, upstream t5x), where nothing says how to partition it.
 
   Returns:
     `[…, queries, head_dim]`, of `value`'s dtype.
@@ -47,12 +48,13 @@ def dot_product_attention(
   Raises:
     InputError: a kernel for other devices than the program is for.
   """
-  if kernel == "xla" or (kernel == "flash" and bias is not None):
+  mesh = jax.sharding.get_abstract_mesh()
+  if kernel == "xla" or (kernel == "flash" and (bias is not None or mesh.empty)):
     return _xla(query, key, value, causal, key_mask, bias)
   _check_device(kernel)
   if kernel == "cudnn":
     return _cudnn(query, key, value, causal, key_mask, bias)
-  return _sharded_flash(query, key, value, causal, key_mask)
+  return _sharded_flash(mesh, query, key, value, causal, key_mask)
 
 
 def _xla(query, key, value, causal: bool, key_mask, bias) -> jax.Array:
@@ -119,17 +121,19 @@ def _cudnn(query, key, value, causal: bool, key_mask, bias) -> jax.Array:
   return x.swapaxes(1, 2)
 
 
-def _sharded_flash(query, key, value, causal: bool, key_mask) -> jax.Array:
+def _sharded_flash(mesh, query, key, value, causal: bool, key_mask) -> jax.Array:
   """`flash` on each device's rows and heads: the compiler cannot partition a kernel by itself."""
   if key_mask is None:
     key_mask = jnp.ones((len(key), 1, key.shape[-2]), bool)
-  mesh = jax.sharding.get_abstract_mesh()
-  attend = functools.partial(flash, causal=causal)
-  if not mesh.empty:
-    heads = nn.logical_to_mesh_axes(("batch", "heads", "length", "kv"))
-    rows = nn.logical_to_mesh_axes(("batch", None, "length"))
-    specs = (heads, heads, heads, rows)
-    attend = jax.shard_map(attend, mesh=mesh, in_specs=specs, out_specs=heads, check_vma=False)
+  heads = nn.logical_to_mesh_axes(("batch", "heads", "length", "kv"))
+  rows = nn.logical_to_mesh_axes(("batch", None, "length"))
+  attend = jax.shard_map(
+    functools.partial(flash, causal=causal),
+    mesh=mesh,
+    in_specs=(heads, heads, heads, rows),
+    out_specs=heads,
+    check_vma=False,
+  )
   return attend(query, key, value, key_mask)
 
 

@@ -11,6 +11,7 @@ from jax.experimental.pallas import tpu as pltpu
 from singsong_jax.errors import InputError
 from singsong_jax.networks import attention
 from singsong_jax.networks.attention import dot_product_attention
+from singsong_jax.training.partitioning import Partitioner
 
 
 def naive_attention(query, key, value, visible, bias=0.0):
@@ -98,8 +99,19 @@ def test_blocks_are_whole_tiles_that_divide_the_length():
 @pytest.mark.parametrize("kernel, needed", [("flash", "TPUs"), ("cudnn", "NVIDIA GPUs")])
 def test_a_kernel_for_other_devices_is_refused(kernel, needed):
   x = jnp.zeros((1, 1, 2, 8))
-  with pytest.raises(InputError, match=f"attention='{kernel}' is a kernel for {needed}, .*'cpu'"):
+  with (
+    Partitioner(devices=jax.devices()[:1]).context(),
+    pytest.raises(InputError, match=f"attention='{kernel}' is a kernel for {needed}, .*'cpu'"),
+  ):
     dot_product_attention(x, x, x, kernel=kernel)
+
+
+def test_the_tpu_kernel_is_only_for_the_trainers_mesh():
+  """Elsewhere nothing says which device has which rows."""
+  x = jnp.asarray(random(1, 1, 2, 8))
+  np.testing.assert_array_equal(
+    dot_product_attention(x, x, x, kernel="flash"), dot_product_attention(x, x, x)
+  )
 
 
 def test_the_gpu_kernel_gets_lengths_instead_of_a_mask(monkeypatch):
