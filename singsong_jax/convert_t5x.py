@@ -45,7 +45,8 @@ def to_t5x(run: dict, folder: str) -> str:
     raise InputError(f"{model_dir} holds no checkpoint yet; train it first")
   check_description(model_dir, run["system"])
   data = types.SimpleNamespace(restore=lambda folder: None)  # the position in the data stays behind
-  with Checkpoints(model_dir, keep=3) as checkpoints:
+  # Opening the checkpoints removes what a training is writing.
+  with files.locked(model_dir), Checkpoints(model_dir, keep=3) as checkpoints:
     restored = checkpoints.restore_latest(_abstract_state(run), data, lambda meta: None)
   return str(t5x_checkpoints.write_t5x(folder, restored.state))
 
@@ -60,7 +61,8 @@ def from_t5x(run: dict, path: str) -> str:
   data = run["train_dataset"](0, 1)
   meta = {"settings": run_settings(run.get("random_seed", 0), run["optimizer"]), "totals": {}}
   step = int(state.step)
-  with Checkpoints(model_dir, keep=3) as checkpoints:
+  files.make_folder(model_dir)
+  with files.locked(model_dir), Checkpoints(model_dir, keep=3) as checkpoints:
     write_description(model_dir, run["system"])
     checkpoints.save(step, state, data, meta)
   return str(checkpoints.folder / str(step))

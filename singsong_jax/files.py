@@ -1,12 +1,15 @@
 """Writing files so that a reader never meets half of one."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
+import socket
+import sys
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from singsong_jax.errors import InputError
 
@@ -51,6 +54,37 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
   except OSError as error:
     raise InputError(f"cannot use {path} as a folder: {error.strerror}") from error
   return pathlib.Path(path)
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+  """Holds `.lock` in a folder, so that no other process works in it. The kernel frees it however one ends.
+
+  Raises:
+    InputError: another process holds it.
+  """
+  path = pathlib.Path(folder) / ".lock"
+  with _opened_for_locking(path) as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise InputError(
+        f"{folder} is in use by {file.read().strip() or 'another process'}; wait or stop it"
+      ) from None
+    except OSError as error:  # a file system without locks
+      print(f"WARNING: cannot lock {folder} ({error.strerror}): start nothing else in it", file=sys.stderr)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    yield
+
+
+def _opened_for_locking(path: pathlib.Path) -> TextIO:
+  try:
+    return open(path, "a+", encoding="utf-8")
+  except OSError as error:
+    raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -10,6 +10,7 @@ decoder's sequence of a chunk; `singsong_jax/tokens/fine.py` draws it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from singsong_jax.tokens.fine import BOS_ID, FineLayout
 from singsong_jax.tokens.vocabulary import Vocabulary
 from singsong_jax.tokens.windows import Geometry
 from tasks import metrics, preprocessors
-from tasks.source import SHUFFLE_BUFFER_SIZE, CorpusSource, default_data_dir
+from tasks.source import SHUFFLE_BUFFER_SIZE, CorpusSource, convert_with_ids, default_data_dir
 
 
 @gin.configurable
@@ -72,9 +73,10 @@ class FineExamples:
 
   def convert(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`inputs` and `targets` as one sequence, of which only the targets have loss weight."""
-    converter = seqio.PrefixLMFeatureConverter(pack=False, bos_id=BOS_ID)
-    names = converter.MODEL_FEATURES.keys() - {"decoder_causal_attention"}  # the coarse ids are read causally
-    return converter(dataset, self.lengths).map(lambda row: {name: row[name] for name in names})
+    converter = functools.partial(seqio.PrefixLMFeatureConverter, pack=False, bos_id=BOS_ID)
+    rows = convert_with_ids(converter, dataset, self.lengths)
+    names = rows.element_spec.keys() - {"decoder_causal_attention"}  # the coarse ids are read causally
+    return rows.map(lambda row: {name: row[name] for name in names})
 
   def describe(self) -> dict[str, Any]:
     return dataclasses.asdict(self.layout)

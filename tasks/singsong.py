@@ -24,7 +24,7 @@ from singsong_jax.tokens.featurization import FEATURIZATIONS, NOISE_SIGMA, layou
 from singsong_jax.tokens.vocabulary import BOS_ID, Vocabulary
 from singsong_jax.tokens.windows import Geometry
 from tasks import metrics, preprocessors
-from tasks.source import SHUFFLE_BUFFER_SIZE, CorpusSource, default_data_dir
+from tasks.source import SHUFFLE_BUFFER_SIZE, CorpusSource, convert_with_ids, default_data_dir
 
 
 def make_task(
@@ -69,9 +69,9 @@ def task_feature_lengths(
   return {"inputs": input_layout.length, "targets": target_layout.length}
 
 
-def feature_converter() -> seqio.EncDecFeatureConverter:
+def feature_converter(**options) -> seqio.EncDecFeatureConverter:
   """Encoder-decoder batches without packing, with BOS as the first decoder input."""
-  return seqio.EncDecFeatureConverter(pack=False, bos_id=BOS_ID)
+  return seqio.EncDecFeatureConverter(pack=False, bos_id=BOS_ID, **options)
 
 
 @gin.configurable
@@ -107,7 +107,7 @@ class SingSongExamples:
     )
 
   def convert(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-    return feature_converter()(dataset, self.lengths)
+    return convert_with_ids(feature_converter, dataset, self.lengths)
 
   def describe(self) -> dict[str, Any]:
     return {"vocals": self.vocals, "features": self.features}

@@ -1,7 +1,7 @@
 """The records of a data directory as a SeqIO source, which every task of the project reads."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import seqio
 import tensorflow as tf
@@ -54,3 +54,20 @@ class CorpusSource(seqio.FileDataSource):
   def _read(self, path: tf.Tensor) -> tf.data.Dataset:
     description = self.corpus.schema.feature_description
     return tf.data.TFRecordDataset(path).map(lambda x: tf.io.parse_single_example(x, description))
+
+
+def convert_with_ids(
+  make_converter: Callable[..., seqio.FeatureConverter], dataset: tf.data.Dataset, lengths: Mapping[str, int]
+) -> tf.data.Dataset:
+  """Examples to rows, by the converter that `make_converter(passthrough_features=…)` makes, with `ids`.
+
+  `ids` (bytes) is the clip a row was made of, for error messages.
+  """
+  converter = make_converter(
+    passthrough_features={"ids": seqio.FeatureConverter.FeatureSpec(dtype=tf.string)}
+  )
+  dataset = dataset.map(
+    lambda example: {**example, "ids": example["clip_id"][None]}
+  )  # SeqIO pads vectors only
+  rows = converter(dataset, {**lengths, "ids": 1})
+  return rows.map(lambda row: {**row, "ids": row["ids"][0]})

@@ -1,10 +1,13 @@
 """Atomic writes."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
 from singsong_jax import files
+from singsong_jax.cli import ROOT
 from singsong_jax.errors import InputError
 
 
@@ -45,3 +48,21 @@ def test_broken_json_is_named(tmp_path):
     files.read_json(tmp_path / "x.json")
   with pytest.raises(InputError, match="cannot read"):
     files.read_json(tmp_path / "missing.json")
+
+
+def test_a_lock_keeps_others_out_and_dies_with_its_process(tmp_path):
+  program = (
+    "import sys, time; from singsong_jax import files\n"
+    f"with files.locked({str(tmp_path)!r}): print('locked', flush=True); time.sleep(60)"
+  )
+  with subprocess.Popen(
+    [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+  ) as process:
+    process.stdout.readline()
+    with pytest.raises(InputError, match=f"in use by process {process.pid} on "), files.locked(tmp_path):
+      pass
+    process.kill()
+  with files.locked(tmp_path):
+    pass
+  with pytest.raises(InputError, match="cannot write"), files.locked(tmp_path / "nowhere"):
+    pass

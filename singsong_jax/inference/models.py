@@ -16,7 +16,8 @@ from singsong_jax.inference.tokenizers import FOLDER, Tokenizers, load_tokenizer
 from singsong_jax.systems import system_from_description
 from singsong_jax.systems.fine import Fine
 from singsong_jax.systems.singsong import SingSong
-from singsong_jax.training.checkpoints import MODEL_FILE, load_checkpoint
+from singsong_jax.training.checkpoints import load_checkpoint
+from singsong_jax.training.descriptions import MODEL_FILE
 
 FINE_FOLDER = "fine"  # in a model directory: that of its fine stage
 

@@ -1,32 +1,38 @@
 """Checkpoints of a run, with Orbax: written in the background, appearing whole or not at all.
 
 <model_dir>/model.json              system.describe(), without which parameters mean nothing
-<model_dir>/checkpoints/<step>/     params, opt_state (arrays); data, meta (JSON)
+<model_dir>/checkpoints/<step>/     params, opt_state (arrays); data (one file a reader); meta (JSON)
 """
 
-import base64
 import contextlib
 import dataclasses
 import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import SingleDeviceSharding
 
 from singsong_jax import files
 from singsong_jax.errors import InputError
 from singsong_jax.systems.base import System
+from singsong_jax.training import checkpoint_items, distributed
+from singsong_jax.training.data import DataIterator
+from singsong_jax.training.descriptions import MODEL_FILE
 from singsong_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
-MODEL_FILE = "model.json"
+_POLL_SECONDS = 0.02
+_WRITING = "writing"
+_READ_RETRIES = 2  # of a disk that fails; what is corrupt stays so
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,28 +40,30 @@ class Restored:
   """One checkpoint.
 
   Attributes:
-    data_state: position of the training data.
     meta: JSON-able facts saved along.
   """
 
   step: int
   state: TrainState
-  data_state: bytes
   meta: dict[str, Any]
 
 
 class Checkpoints:
-  """The checkpoints of one training run. A context manager: leaving it waits for the last write.
+  """The checkpoints of one training run, of all its processes. Leaving the context waits for the last write.
 
   Args:
-    model_dir: absolute.
+    model_dir: absolute, and the same folder for all processes.
     keep: number of newest checkpoints to keep.
+    retry_seconds: pauses before a write that failed is tried again.
   """
 
-  def __init__(self, model_dir: str | os.PathLike, keep: int):
+  def __init__(self, model_dir: str | os.PathLike, keep: int, retry_seconds: Sequence[float] = ()):
+    self._retry_seconds = retry_seconds
     self.folder = pathlib.Path(model_dir) / FOLDER
     with _as_input_error(self.folder, "use"):
-      self._manager = _manager(self.folder, max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+      self.folder.mkdir(parents=True, exist_ok=True)
+      self._errors: list[Exception] = []  # of this process's writes
+      self._manager = _manager(self.folder, self._errors, max_to_keep=keep, cleanup_tmp_directories=True)
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -63,84 +71,171 @@ class Checkpoints:
   def __exit__(self, kind, error, traceback) -> None:
     if error is None:
       self.wait()
+    elif jax.process_count() > 1:
+      return  # closing waits for the other processes; this one must end for them to learn of the error
     with contextlib.suppress(Exception if error else ()):  # the error on its way out says more
       self._manager.close()
 
-  def save(self, step: int, state: TrainState, data_state: bytes, meta: dict[str, Any]) -> None:
-    """Starts to write; returns when the arrays are copied and may be donated."""
-    self._check_space((state.params, state.opt_state))
-    items = ocp.args.Composite(
-      params=ocp.args.StandardSave(state.params),
-      opt_state=ocp.args.StandardSave(state.opt_state),
-      data=ocp.args.JsonSave({"base64": base64.b64encode(data_state).decode()}),
-      meta=ocp.args.JsonSave(meta),
-    )
-    with _as_input_error(self.folder, "write"):
-      self._manager.save(step, args=items, force=True)
+  def save(self, step: int, state: TrainState, data: DataIterator, meta: dict[str, Any]) -> None:
+    """Starts to write; returns when the arrays are copied and may be donated.
 
-  def _check_space(self, arrays: Any) -> None:
+    A write that fails is tried again, and then it is on disk on return.
+
+    Raises:
+      InputError: it failed every time. Earlier checkpoints are as they were.
+    """
+    failure = self._try_to_save(step, state, data, meta)
+    for seconds in self._retry_seconds:
+      if not failure:
+        return
+      print(f"WARNING: {failure}. Trying again in {seconds} s", file=sys.stderr, flush=True)
+      time.sleep(seconds)
+      failure = self._try_to_save(step, state, data, meta) or self.failure(wait=True)
+    if failure:
+      raise InputError(failure)
+
+  def failure(self, wait: bool = False) -> str | None:
+    """Why the last write failed, told once; None if it did not, or not yet.
+
+    Args:
+      wait: until the write is over; all processes must do so together.
+
+    Raises:
+      InputError: it failed, and there are several processes, which Orbax would let wait for one another.
+    """
+    try:
+      with _as_input_error(self.folder, "write"):
+        while self._is_writing(wait) and wait:
+          time.sleep(_POLL_SECONDS)
+    except InputError as error:
+      return self._clean_up(error)
+    return None
+
+  def _is_writing(self, together: bool) -> bool:
+    """Raises what went wrong, on this process or on any of those that ask `together`."""
+    writing = self._manager.is_saving_in_progress()
+    if jax.process_count() > 1:
+      state = _first_line(self._errors[0]) if self._errors else _WRITING if writing else ""
+      states = distributed.gather(state) if together else [state]
+      for failure in set(states) - {"", _WRITING}:
+        raise RuntimeError(failure)
+      writing = _WRITING in states
+    if not writing:
+      self._manager.wait_until_finished()
+    return writing
+
+  def _try_to_save(
+    self, step: int, state: TrainState, data: DataIterator, meta: dict[str, Any]
+  ) -> str | None:
+    """Why it failed; None if it did not, or not yet."""
+    failure = self.failure(wait=True) or self._no_space((state.params, state.opt_state))
+    if failure:
+      return failure
+    try:
+      with _as_input_error(self.folder, "write"):
+        items = ocp.args.Composite(
+          params=ocp.args.StandardSave(state.params),
+          opt_state=ocp.args.StandardSave(state.opt_state),
+          data=checkpoint_items.SavePositions(checkpoint_items.position_of(data)),
+          meta=ocp.args.JsonSave(meta),
+        )
+        self._manager.save(step, args=items, force=True)
+    except InputError as error:
+      return self._clean_up(error)
+    return None
+
+  def _clean_up(self, error: InputError) -> str:
+    """Half a checkpoint takes space, and Orbax still counts it."""
+    if jax.process_count() > 1:
+      raise error
+    self._errors.clear()
+    with contextlib.suppress(OSError):  # a disk that does not answer; the next write meets it again
+      for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(path, ignore_errors=True)
+      self._manager.reload()
+    return str(error)
+
+  def _no_space(self, arrays: Any) -> str | None:
     """A disk that fills up while Orbax's threads write makes them print pages of tracebacks."""
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
-    free = shutil.disk_usage(self.folder).free
-    if free < needed:
-      raise InputError(f"cannot write {self.folder}: {needed:,} bytes are needed and {free:,} are free")
+    try:
+      free = shutil.disk_usage(self.folder).free
+      reason = f"{needed:,} bytes are needed and {free:,} are free" if free < needed else ""
+    except OSError as error:
+      reason = error.strerror or str(error)
+    # A disk that others fill may look different to each process: all take the first one's reason.
+    reason = next(filter(None, distributed.gather(reason)), "")
+    return f"cannot write {self.folder}: {reason}" if reason else None
 
   def wait(self) -> None:
     """Returns when everything is on disk. Raises InputError if it could not be written."""
-    with _as_input_error(self.folder, "write"):
-      self._manager.wait_until_finished()
+    if failure := self.failure(wait=True):
+      raise InputError(failure)
 
-  def latest_step(self) -> int | None:
-    return self._manager.latest_step()
-
-  def restore_latest(self, abstract_state: TrainState) -> Restored | None:
-    """The newest readable checkpoint, or None if there is none at all.
+  def restore_latest(
+    self, abstract_state: TrainState, data: DataIterator, check: Callable[[dict[str, Any]], None]
+  ) -> Restored | None:
+    """The newest checkpoint that all processes can read, and `data` put to its position; None without any.
 
     Newer ones that cannot be read are reported and moved to `unreadable_checkpoints/`.
 
     Args:
       abstract_state: shapes, types and shardings to restore to; any mesh will do.
+      check: of the `meta` saved along, before anything else is read; raises InputError.
 
     Raises:
-      InputError: there are checkpoints, and none can be read.
+      InputError: there are checkpoints, and none can be read; `check` or `data` refuses one.
     """
     failures: dict[int, str] = {}
-    for step in sorted(self._manager.all_steps(), reverse=True):
-      try:
-        restored = self._restore(step, abstract_state)
-      except Exception as error:  # Orbax and tensorstore have many ways to say "corrupt"
-        failures[step] = _first_line(error)
-        continue
-      self._set_aside(failures)
-      return restored
+    for step in reversed(_steps(self.folder)):
+      with distributed.together():  # what `check` refuses in one process ends all
+        restored, reason = self._try_to_restore(step, abstract_state, data, check)
+      reasons = [text for text in distributed.gather(reason) if text]
+      if not reasons:
+        self._set_aside(failures)
+        return restored
+      failures[step] = reasons[0]
     if failures:
       step, reason = next(iter(failures.items()))
       raise InputError(f"no checkpoint in {self.folder} can be read; step {step}: {reason}")
     return None
 
-  def _restore(self, step: int, abstract_state: TrainState) -> Restored:
-    items = ocp.args.Composite(
-      params=ocp.args.StandardRestore(abstract_state.params),
-      opt_state=ocp.args.StandardRestore(abstract_state.opt_state),
-      data=ocp.args.JsonRestore(),
-      meta=ocp.args.JsonRestore(),
-    )
-    saved = self._manager.restore(step, args=items)
-    count = jax.device_put(jnp.asarray(step, jnp.int32), abstract_state.step.sharding)
-    state = TrainState(count, saved.params, saved.opt_state)
-    return Restored(step, state, base64.b64decode(saved.data["base64"]), saved.meta)
+  def _try_to_restore(self, step, abstract_state, data, check) -> tuple[Restored | None, str]:
+    """Without Orbax's manager, whose barriers a process that cannot read would never reach."""
+    for seconds in (*self._retry_seconds[:_READ_RETRIES], None):
+      try:
+        return self._restore(step, abstract_state, data, check), ""
+      except InputError:
+        raise
+      except Exception as error:  # Orbax and tensorstore have many ways to say "corrupt"
+        reason = _first_line(error)
+        if seconds is None or not isinstance(error, OSError):
+          break
+        time.sleep(seconds)
+    return None, reason
+
+  def _restore(self, step, abstract_state, data, check) -> Restored:
+    folder = self.folder / str(step)
+    meta = ocp.JsonCheckpointHandler().restore(epath.Path(folder / "meta"))
+    check(meta)
+    params = checkpoint_items.restore_arrays(folder / "params", abstract_state.params)
+    opt_state = checkpoint_items.restore_arrays(folder / "opt_state", abstract_state.opt_state)
+    data.restore(folder / "data")
+    count = jax.jit(lambda: jnp.asarray(step, jnp.int32), out_shardings=abstract_state.step.sharding)()
+    return Restored(step, TrainState(count, params, opt_state), meta)
 
   def _set_aside(self, failures: dict[int, str]) -> None:
-    for step, reason in failures.items():
-      target = self.folder.parent / "unreadable_checkpoints" / str(step)
-      shutil.rmtree(target, ignore_errors=True)
-      target.parent.mkdir(exist_ok=True)
-      shutil.move(self.folder / str(step), target)
-      print(
-        f"WARNING: checkpoint {step} cannot be read and is moved to {target}; going on from the one before "
-        f"it. Reason: {reason}",
-        file=sys.stderr,
-      )
+    with distributed.together():
+      for step, reason in failures.items() if distributed.is_main() else ():
+        target = self.folder.parent / "unreadable_checkpoints" / str(step)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(self.folder / str(step), target)
+        print(
+          f"WARNING: checkpoint {step} cannot be read and is moved to {target}; going on from the one before "
+          f"it. Reason: {reason}",
+          file=sys.stderr,
+        )
     if failures:
       self._manager.reload()
 
@@ -162,16 +257,25 @@ def load_checkpoint(
     InputError: no such folder, model or checkpoint, or one whose arrays do not fit `model.json`.
   """
   model_dir = pathlib.Path(model_dir).absolute()
+  step = find_step(model_dir, step)
+  system = build_system(files.read_json(model_dir / MODEL_FILE))
+  sharding = SingleDeviceSharding(jax.devices()[0])
+  abstract = nn.unbox(jax.eval_shape(system.init, jax.random.key(0)))
+  abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract)
+  return system, restore_params(model_dir / FOLDER / str(step), abstract), step
+
+
+def find_step(model_dir: pathlib.Path, step: int | None) -> int:
+  """`step`, or the newest one, if there is a checkpoint of it. Raises InputError otherwise."""
   if not (model_dir / MODEL_FILE).is_file():
     raise InputError(f"{model_dir} is not a model directory: it has no {MODEL_FILE}")
-  system = build_system(files.read_json(model_dir / MODEL_FILE))
   steps = _steps(model_dir / FOLDER)
   if not steps:
     raise InputError(f"{model_dir} holds no checkpoint yet; train it first")
   step = steps[-1] if step is None else step
   if step not in steps:
     raise InputError(f"{model_dir} has no checkpoint of step {step}; it has {_listed(steps)}")
-  return system, _restore_params(model_dir / FOLDER, step, system), step
+  return step
 
 
 def newest_step(model_dir: pathlib.Path) -> int | None:
@@ -184,66 +288,23 @@ def _steps(folder: pathlib.Path) -> list[int]:
   return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 
-def _restore_params(folder: pathlib.Path, step: int, system: System) -> Any:
-  sharding = SingleDeviceSharding(jax.devices()[0])
-  abstract = nn.unbox(jax.eval_shape(system.init, jax.random.key(0)))
-  abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract)
-  with _manager(folder, read_only=True, create=False, save_interval_steps=0) as manager:
-    try:
-      _check_shapes(manager.item_metadata(step).params, abstract)
-      return manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract))).params
-    except Exception as error:
-      raise InputError(
-        f"checkpoint {folder / str(step)} cannot be read as the model of {MODEL_FILE}: {_first_line(error)}"
-      ) from error
+def restore_params(folder: pathlib.Path, abstract: Any) -> Any:
+  """The parameters of one checkpoint's folder.
 
+  Args:
+    abstract: shapes, types and shardings to restore to; any mesh will do.
 
-def _check_shapes(saved: Any, wanted: Any) -> None:
-  """Raises ValueError naming the first array whose shape differs."""
-  shapes = [
-    {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    for tree in (saved.tree if hasattr(saved, "tree") else saved, wanted)
-  ]
-  for name in sorted(shapes[0].keys() | shapes[1].keys()):
-    if shapes[0].get(name) != shapes[1].get(name):
-      raise ValueError(f"{name} has shape {shapes[0].get(name)}, the model wants {shapes[1].get(name)}")
-
-
-def write_description(model_dir: pathlib.Path, system: System) -> None:
-  """Writes `model.json`, which every later checkpoint depends on."""
-  files.write_json(model_dir / MODEL_FILE, system.describe())
-
-
-def check_description(model_dir: pathlib.Path, system: System) -> None:
-  """Raises InputError if `model.json` describes another system; the message lists what differs."""
-  path = model_dir / MODEL_FILE
-  check_same(files.read_json(path), system.describe(), path)
-
-
-# Settings of how a model is computed, not of what it computes: they may change from machine to machine.
-_HOW = {"network.dtype", "network.remat"}
-
-
-def check_same(saved: dict[str, Any], wanted: dict[str, Any], where: str | os.PathLike) -> None:
-  """Raises InputError listing the settings whose values differ."""
-  old, new = _flat(saved), _flat(wanted)
-  names = sorted((old.keys() | new.keys()) - _HOW)
-  differing = [f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in names if old.get(k) != new.get(k)]
-  if differing:
+  Raises:
+    InputError: it cannot be read, or an array has another name or shape.
+  """
+  try:
+    return checkpoint_items.restore_arrays(folder / "params", abstract)
+  except InputError:
+    raise
+  except Exception as error:
     raise InputError(
-      f"{where} was trained with other settings ({'; '.join(differing)}); give those again, or another "
-      "model_dir"
-    )
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-  """Nested dictionaries as one with dotted keys; tuples as the lists they are in JSON."""
-  if not isinstance(tree, dict):
-    return {prefix: list(tree) if isinstance(tree, tuple) else tree}
-  flat = {}
-  for key, value in tree.items():
-    flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-  return flat
+      f"checkpoint {folder} cannot be read as the model of {MODEL_FILE}: {_first_line(error)}"
+    ) from error
 
 
 def _listed(steps: list[int]) -> str:
@@ -255,15 +316,19 @@ def _first_line(error: BaseException) -> str:
   return (lines[0] if lines else type(error).__name__)[:300]
 
 
-def _manager(folder: pathlib.Path, **options) -> ocp.CheckpointManager:
+def _manager(folder: pathlib.Path, errors: list[Exception], **options) -> ocp.CheckpointManager:
   handlers = {
     "params": ocp.StandardCheckpointHandler(),
     "opt_state": ocp.StandardCheckpointHandler(),
-    "data": ocp.JsonCheckpointHandler(),
+    "data": checkpoint_items.PositionsHandler(),
     "meta": ocp.JsonCheckpointHandler(),
   }
+  handlers = {name: checkpoint_items.watched(handler, errors) for name, handler in handlers.items()}
+  if jax.process_count() > 1:  # barriers without devices: those are busy training while a thread writes
+    everyone = set(range(jax.process_count()))
+    options["multiprocessing_options"] = ocp.options.MultiprocessingOptions(active_processes=everyone)
   return ocp.CheckpointManager(
-    folder, options=ocp.CheckpointManagerOptions(**options), item_handlers=handlers
+    folder, options=ocp.CheckpointManagerOptions(create=False, **options), item_handlers=handlers
   )
 
 

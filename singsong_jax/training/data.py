@@ -1,24 +1,36 @@
 """What the trainer asks of the data it is given; gin says who makes it."""
 
+import pathlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
 
 Batch = dict[str, np.ndarray]  # name → [B, …]; the same names, shapes and B in every training batch
+IDS = "ids"  # [B] bytes: which example a row is. Never sent to the devices; named where a step fails
 
 
 class DataIterator(Protocol):
-  """Endless training batches, whose position can be saved and restored exactly."""
+  """One part of endless training batches, whose position can be saved and restored exactly.
 
-  def __next__(self) -> Batch: ...
+  A batch is made of the blocks of one reader or more, each of which reads its own share of the data.
+  """
 
-  def state(self) -> bytes:
-    """The position after the last batch taken."""
+  def __next__(self) -> Batch:
+    """This part's rows of the next batch, with or without `IDS`."""
 
-  def restore(self, state: bytes) -> None:
-    """Continues with the batch that followed when `state` was taken."""
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes the position after the last batch taken: one file for each reader of this part."""
+
+  def restore(self, folder: pathlib.Path) -> None:
+    """Continues after the last batch taken when `folder` was saved, by this part or by several.
+
+    Raises:
+      InputError: it was saved with other data or settings, or its readers cannot be dealt to the parts.
+    """
 
 
-TrainDataset = Callable[[], DataIterator]
+# (index, count) → the index-th of `count` equal parts: contiguous rows of every batch. Parts of equal
+# index are equal, in whatever process.
+TrainDataset = Callable[[int, int], DataIterator]
 EvalDataset = Callable[[], Iterable[Batch]]  # finite; rows may be fewer in the last batch

@@ -6,10 +6,14 @@ from types import FrameType
 
 
 class StopRequest:
-  """Context in which SIGTERM and SIGINT set `signal_name`; a second Ctrl-C interrupts at once."""
+  """Context in which SIGTERM and SIGINT set `number`; a second Ctrl-C interrupts at once.
+
+  Attributes:
+    number: of the signal; 0 while there was none.
+  """
 
   def __init__(self):
-    self.signal_name: str | None = None
+    self.number = 0
     self._previous = {}
 
   def __enter__(self) -> "StopRequest":
@@ -22,6 +26,10 @@ class StopRequest:
       signal.signal(number, handler)
 
   def _request(self, number: int, frame: FrameType | None) -> None:
-    self.signal_name = signal.Signals(number).name
+    self.number = number
     if number == signal.SIGINT:
       signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def name_of(number: int) -> str:
+  return signal.Signals(number).name

@@ -1,17 +1,30 @@
 """Adafactor as t5x sets it up (Shazeer & Stern, 2018; SingSong, §4.4: T5's defaults)."""
 
-from typing import NamedTuple
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import gin
+import jax
 import jax.numpy as jnp
 import optax
 
+from singsong_jax.errors import InputError, did_you_mean
+
 
 class Optimizer(NamedTuple):
-  """A gradient transformation, and the learning rate it uses at each step, for the record."""
+  """A gradient transformation, and what a run records of it.
+
+  Attributes:
+    schedule: 0-based step → learning rate.
+    settings: what else a continued run must have in common with its beginning, as JSON.
+    frozen: patterns of parameters that it leaves alone, see `freeze`.
+  """
 
   transformation: optax.GradientTransformation
-  schedule: optax.Schedule  # 0-based step → learning rate
+  schedule: optax.Schedule
+  settings: dict[str, Any]
+  frozen: tuple[str, ...] = ()
 
 
 @gin.configurable
@@ -19,8 +32,21 @@ def rsqrt_decay(base_learning_rate: float = 1.0, warmup_steps: int = 10_000) -> 
   """t5x's `constant * rsqrt_decay`: base / √max(step, warmup_steps).
 
   The warm-up is flat, not a ramp: Adafactor scales its steps by the parameters' own size.
+
+  Raises:
+    InputError: less than one step, which would make the first rate infinite.
   """
+  if warmup_steps < 1:
+    raise InputError(f"rsqrt_decay.warmup_steps={warmup_steps}: at least 1 is needed")
   return lambda step: base_learning_rate / jnp.sqrt(jnp.maximum(step, warmup_steps))
+
+
+@gin.configurable
+def constant_rate(learning_rate: float = 1e-3, warmup_steps: int = 0) -> optax.Schedule:
+  """The same rate at every step, after a linear rise over `warmup_steps`; 0.001 is T5's for fine-tuning."""
+  return optax.warmup_constant_schedule(
+    learning_rate if not warmup_steps else 0.0, learning_rate, warmup_steps
+  )
 
 
 @gin.configurable
@@ -46,11 +72,69 @@ def adafactor(
     min_dim_size_to_factor: smaller matrices, and vectors, keep a full second moment.
   """
   schedule = schedule or rsqrt_decay()
-  transformation = optax.adafactor(
-    schedule,
-    min_dim_size_to_factor=min_dim_size_to_factor,
-    decay_rate=decay_rate,
-    clipping_threshold=clipping_threshold,
-    multiply_by_parameter_scale=True,
+  settings = {
+    "decay_rate": decay_rate,
+    "clipping_threshold": clipping_threshold,
+    "min_dim_size_to_factor": min_dim_size_to_factor,
+  }
+  transformation = optax.adafactor(schedule, multiply_by_parameter_scale=True, **settings)
+  return Optimizer(transformation, schedule, settings)
+
+
+@gin.configurable
+def freeze(patterns: Sequence[str], optimizer: Optimizer | None = None) -> Optimizer:
+  """`optimizer` for some of the parameters; the others stay as they are and have no optimizer state.
+
+  Gradients are still computed for all, and `gradient_norm` is of all.
+
+  Args:
+    patterns: regular expressions; a parameter is frozen if one of them matches its whole name, such as
+      `encoder/layers_0/attention/key/kernel`.
+    optimizer: `adafactor()` when None.
+
+  Raises:
+    InputError: no patterns, or one that is no regular expression; once there are parameters, a pattern that
+      matches none of them, or patterns that match all.
+  """
+  patterns = tuple([patterns] if isinstance(patterns, str) else patterns)
+  if not patterns:
+    raise InputError("freeze.patterns is empty; without it no optimizer needs to be wrapped in freeze")
+  for pattern in patterns:
+    try:
+      re.compile(pattern)
+    except re.error as error:
+      raise InputError(f"freeze.patterns: {pattern!r} is not a regular expression: {error}") from error
+  optimizer = optimizer or adafactor()
+  transformation = optax.multi_transform(
+    {"trained": optimizer.transformation, "frozen": optax.set_to_zero()},
+    lambda params: _labels(params, patterns),
   )
-  return Optimizer(transformation, schedule)
+  return Optimizer(transformation, optimizer.schedule, optimizer.settings, patterns)
+
+
+def _labels(params: Any, patterns: Sequence[str]) -> Any:
+  """A tree like `params` of 'trained' and 'frozen'."""
+  names = parameter_names(params)
+  leaves = jax.tree.leaves(names)
+  for pattern in patterns:
+    if not any(re.fullmatch(pattern, name) for name in leaves):
+      parts = {"/".join(name.split("/")[:n]) for name in leaves for n in range(1, name.count("/") + 1)}
+      near = did_you_mean(pattern, {*leaves, *(f"{part}/.*" for part in parts)})
+      raise InputError(f"freeze.patterns: {pattern!r} matches no parameter{near}; {_examples(leaves)}")
+  frozen = jax.tree.map(lambda name: any(re.fullmatch(pattern, name) for pattern in patterns), names)
+  if all(jax.tree.leaves(frozen)):
+    raise InputError(
+      f"freeze.patterns {list(patterns)} match all {len(leaves)} parameters: nothing is trained"
+    )
+  return jax.tree.map(lambda is_frozen: "frozen" if is_frozen else "trained", frozen)
+
+
+def parameter_names(params: Any) -> Any:
+  """A tree like `params` of its leaves' names, in the form `encoder/layers_0/attention/key/kernel`."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), params
+  )
+
+
+def _examples(names: Sequence[str], count: int = 3) -> str:
+  return f"a pattern is matched with the whole of names such as {', '.join(names[:count])}"

@@ -8,7 +8,7 @@ A process supplies the rows of its own devices and nothing else is moved between
 """
 
 import contextlib
-import difflib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from singsong_jax.errors import InputError
+from singsong_jax.errors import InputError, did_you_mean
 from singsong_jax.systems.base import System
 from singsong_jax.training.data import Batch
 from singsong_jax.training.state import TrainState
@@ -122,7 +122,10 @@ class Partitioner:
     known = {name for name, _ in LOGICAL_AXIS_RULES}
     ruled = {name for name, _ in self.rules}
     for name in sorted(ruled - known - used):
-      raise InputError(f"additional_axis_rules names {name!r}, which no array has{_near(name, known | used)}")
+      raise InputError(
+        f"additional_axis_rules names {name!r}, which no array has"
+        f"{did_you_mean(name, known | used) or '; there are ' + ', '.join(sorted(known | used))}"
+      )
     for name in sorted(used - ruled):
       raise InputError(
         f"parameters have the logical axis {name!r} without a rule; add ({name!r}, None) to "
@@ -141,7 +144,10 @@ class Partitioner:
     return int(np.prod([self.mesh.shape[name] for name in names], dtype=int))
 
   def _of_optimizer(self, opt_state: Any, params: Any, shardings: Any) -> Any:
-    """Of a parameter's shape: its sharding. Of a factored moment, one dimension less: what is left of it."""
+    """Of a parameter's shape: its sharding. Of a factored moment, one dimension less: what is left of it.
+
+    Both moments of a square matrix lie as its columns do: either way they are vectors.
+    """
     leaves = zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(shardings))
     of_param = {path: (leaf.shape, sharding.spec) for (path, leaf), sharding in leaves}
 
@@ -179,7 +185,7 @@ class Partitioner:
         f"{self.data_parallelism} data-parallel devices; use a multiple of {parts}"
       )
 
-  @property
+  @functools.cached_property
   def batch_part(self) -> tuple[int, int]:
     """`(index, count)`: this process supplies the index-th of `count` equal parts of every batch.
 
@@ -227,7 +233,7 @@ def _mesh(shape: tuple[int, int, int], devices: list[jax.Device]) -> Mesh:
   # Auto: linen's logical constraints need it; jax.make_mesh would make Explicit axes.
   types = (AxisType.Auto,) * len(shape)
   slices = len({getattr(device, "slice_index", 0) for device in devices})
-  if slices == 1:
+  if slices == 1 or devices[0].platform != "tpu":  # nodes of GPUs are slices too, but follow one another
     return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
   if shape[0] % slices:  # only gradients may cross the slow network between slices
     raise InputError(f"{slices} slices do not divide the {shape[0]} data-parallel copies; lower fsdp")
@@ -261,8 +267,3 @@ def _spec_of_part(shape: tuple[int, ...], whole: tuple[int, ...], spec: Partitio
     if shape == whole[:gone] + whole[gone + 1 :]:
       return PartitionSpec(*axes[:gone], *axes[gone + 1 :])
   return PartitionSpec()
-
-
-def _near(name: str, known: set[str]) -> str:
-  near = difflib.get_close_matches(name, sorted(known), n=1)
-  return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"

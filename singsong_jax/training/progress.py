@@ -1,7 +1,6 @@
 """What a person sees of a run: a bar with an ETA, or lines where there is no terminal."""
 
 import sys
-import time
 
 import jax
 
@@ -33,9 +32,7 @@ class Progress:
 
   def report(self, step: int, means: dict[str, float]) -> None:
     """Shows loss, accuracy and speed; the bar has the ETA, a line needs it said."""
-    parts = [f"loss {means['loss']:.4f}"]
-    if "accuracy" in means:
-      parts.append(f"accuracy {means['accuracy']:.4f}")
+    parts = [f"{name} {means[name]:.4f}" for name in ("loss", "accuracy") if name in means]
     rate = means.get("steps_per_second")
     if self._bar is not None:
       self._bar.set_postfix_str(", ".join(parts))
@@ -47,35 +44,6 @@ class Progress:
   def close(self) -> None:
     if self._bar is not None:
       self._bar.close()
-
-
-class Stopwatch:
-  """Times steps, without what happens between them (compilation, evaluation, checkpoints)."""
-
-  def __init__(self):
-    self._seconds = 0.0
-    self._steps = 0
-    self._resumed_at: float | None = None
-
-  def resume(self) -> None:
-    if self._resumed_at is None:
-      self._resumed_at = time.perf_counter()
-
-  def lap(self) -> None:
-    """Counts a step, if the watch was running since before it."""
-    if self._resumed_at is not None:
-      self._steps += 1
-
-  def pause(self) -> None:
-    if self._resumed_at is not None:
-      self._seconds += time.perf_counter() - self._resumed_at
-      self._resumed_at = None
-
-  def take_rate(self) -> float | None:
-    """Steps per second since the last call; None if no step was timed."""
-    rate = self._steps / self._seconds if self._steps and self._seconds else None
-    self._seconds, self._steps = 0.0, 0
-    return rate
 
 
 def _clock(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from singsong_jax.systems.base import System
 from singsong_jax.training.optimizers import Optimizer
@@ -36,6 +36,7 @@ class Steps:
     *,
     seed: int,
     num_microbatches: int,
+    skip_nonfinite: bool = False,
   ):
     init = functools.partial(init_state, system, optimizer.transformation, seed)
     shapes = jax.eval_shape(init)
@@ -45,7 +46,14 @@ class Steps:
     )
     self.init = jax.jit(init, out_shardings=sharding)
     self.train = jax.jit(
-      make_train_step(system, optimizer, partitioner, seed=seed, num_microbatches=num_microbatches),
+      make_train_step(
+        system,
+        optimizer,
+        partitioner,
+        seed=seed,
+        num_microbatches=num_microbatches,
+        skip_nonfinite=skip_nonfinite,
+      ),
       donate_argnums=0,
       out_shardings=(sharding, partitioner.replicated),
     )
@@ -55,9 +63,17 @@ class Steps:
 
 
 def make_train_step(
-  system: System, optimizer: Optimizer, partitioner: Partitioner, *, seed: int, num_microbatches: int
+  system: System,
+  optimizer: Optimizer,
+  partitioner: Partitioner,
+  *,
+  seed: int,
+  num_microbatches: int,
+  skip_nonfinite: bool = False,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Sums]]:
   """`(state, batch) → (state, sums)`, not jitted.
+
+  Where a sum is not finite, `skip_nonfinite` leaves parameters and optimizer as they were; the step counts.
 
   The dropout key of a step is a function of `seed` and `state.step` alone, so a restored run draws what
   the uninterrupted one would have.
@@ -76,9 +92,15 @@ def make_train_step(
     num_tokens = sums["loss"][1]
     gradients = jax.tree.map(lambda g: g / num_tokens, gradients)
     updates, opt_state = optimizer.transformation.update(gradients, state.opt_state, state.params)
-    norms = {"gradient_norm": gradients, "parameter_norm": state.params}
+    # With these three finite the new parameters are.
+    norms = {"gradient_norm": gradients, "parameter_norm": state.params, "update_norm": updates}
     sums |= {name: (optax.tree.norm(tree), jnp.ones(())) for name, tree in norms.items()}
-    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), sums
+    new = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)
+    if skip_nonfinite:
+      finite = jnp.all(jnp.stack([jnp.isfinite(total) for total, _ in sums.values()]))
+      kept = state.replace(step=new.step)
+      new = jax.tree.map(lambda new_leaf, old: jnp.where(finite, new_leaf, old), new, kept)
+    return new, sums
 
   return train_step
 
@@ -103,7 +125,7 @@ def split_rows(batch, num_microbatches: int, partitioner: Partitioner):
 
   Strided, so that each device's contiguous rows hold an equal part of every microbatch and none move.
   """
-  by_rows = NamedSharding(partitioner.mesh, PartitionSpec(None, "data"))
+  by_rows = NamedSharding(partitioner.mesh, partitioner.row_axes(None))
 
   def split(x):
     rows = x.reshape(x.shape[0] // num_microbatches, num_microbatches, *x.shape[1:])

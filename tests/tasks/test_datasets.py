@@ -39,7 +39,9 @@ def test_batches(make_iterator):
     "decoder_input_tokens": ((3, 90), np.int32),
     "decoder_target_tokens": ((3, 90), np.int32),
     "decoder_loss_weights": ((3, 90), np.int32),
+    "ids": ((3,), batch["ids"].dtype),
   }
+  assert set(batch["ids"]) <= {f"song_{i}.wav@0".encode() for i in range(10)}
   assert (batch["decoder_input_tokens"][:, 0] == 1).all()
 
 
@@ -50,33 +52,96 @@ def test_endless_and_by_seed(make_iterator):
 
 
 @pytest.mark.parametrize(("position", "buffer"), [(0, 1024), (1, 4), (7, 1024)])
-def test_a_restored_iterator_goes_on_exactly(make_iterator, position, buffer):
+def test_a_restored_iterator_goes_on_exactly(make_iterator, tmp_path, position, buffer):
   iterator = make_iterator(shuffle_buffer_size=buffer)
   take(iterator, position)
-  state = iterator.state()
+  iterator.save(tmp_path)
   expected = take(iterator, 9)
   fresh = make_iterator(shuffle_buffer_size=buffer)
-  fresh.restore(state)
+  fresh.restore(tmp_path)
   assert same(expected, take(fresh, 9))
-  iterator.restore(state)
+  iterator.restore(tmp_path)
   assert same(expected, take(iterator, 9))
+
+
+def test_batches_do_not_depend_on_the_number_of_processes(make_iterator):
+  """Two processes with a reader each against one with two readers, each of which reads its own file."""
+  options = {"batch_size": 4, "shuffle_buffer_size": 4}
+  one = take(make_iterator(num_readers=2, **options), 9)
+  parts = [take(make_iterator(part=part, num_parts=2, **options), 9) for part in (0, 1)]
+  joined = [{name: np.concatenate([a[name], b[name]]) for name in a} for a, b in zip(*parts, strict=True)]
+  assert same(one, joined)
+  clips = [{clip for batch in batches for clip in batch["ids"]} for batches in parts]
+  assert [len(part) for part in clips] == [5, 5] and not clips[0] & clips[1]
+
+
+def test_more_readers_than_files_read_every_other_record(make_iterator):
+  clips = [take(make_iterator(part=i, num_parts=5, batch_size=10), 4) for i in range(5)]  # of 2 files
+  assert sorted(len({clip for batch in part for clip in batch["ids"]}) for part in clips) == [2] * 5
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 4])
+def test_a_position_moves_to_another_number_of_processes(make_iterator, tmp_path, num_parts):
+  options = {"batch_size": 4, "shuffle_buffer_size": 4}
+  whole = make_iterator(num_readers=4, **options)
+  for part in (0, 1):
+    half = make_iterator(part=part, num_parts=2, num_readers=4, **options)
+    take(half, 3)
+    half.save(tmp_path)
+  expected = take(whole, 6)[3:]
+  for part in range(num_parts):
+    iterator = make_iterator(part=part, num_parts=num_parts, **options)
+    iterator.restore(tmp_path)
+    rows = slice(part * 4 // num_parts, (part + 1) * 4 // num_parts)
+    assert same(take(iterator, 3), [{name: array[rows] for name, array in b.items()} for b in expected])
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (
+      {"num_parts": 2, "num_readers": 3},
+      r"dealt to 3 readers, which 2 processes cannot share; start one of 1, 3",
+    ),
+    ({"num_readers": 0}, r"num_readers is 0; at least 1 is needed"),
+    ({"num_parts": 2}, r"batch_size=3 does not divide into the blocks of 2 readers"),
+    ({"num_parts": 12, "batch_size": 12}, r"the 10 train records of .* leave one of 12 readers without any"),
+  ],
+)
+def test_readers_that_cannot_be_dealt(make_iterator, options, message):
+  with pytest.raises(InputError, match=message):
+    make_iterator(**options)
+
+
+def test_a_reader_whose_files_are_empty_is_refused(make_iterator, data_dir):
+  write_records(shard_paths(data_dir, "train", 2)[1], [])
+  with pytest.raises(InputError, match=r"in 2 files leave one of 2 readers without any"):
+    make_iterator(num_parts=2, batch_size=4)
+
+
+def test_a_position_of_more_readers_than_can_be_shared(make_iterator, tmp_path):
+  make_iterator(num_readers=3, batch_size=6).save(tmp_path)
+  with pytest.raises(InputError, match="dealt to 3 readers, which 2 processes cannot share"):
+    make_iterator(part=0, num_parts=2, batch_size=6).restore(tmp_path)
+  with pytest.raises(InputError, match="num_readers was 3 and is now 1"):
+    make_iterator(num_readers=1, batch_size=6).restore(tmp_path)
 
 
 @pytest.mark.parametrize(
   ("change", "message"),
   [
     ({"seed": 6}, "seed was 5 and is now 6"),
-    ({"batch_size": 2}, "batch_size was 3 and is now 2"),
+    ({"batch_size": 2, "seed": 6}, "batch_size was 3 and is now 2; seed was 5 and is now 6"),
     ({"vocals": "clean"}, "vocals was 'noisy'"),
     ({"corpora": "another"}, "data was"),
   ],
 )
 def test_a_position_in_other_data_is_refused(make_iterator, make_data_dir, tmp_path, change, message):
-  state = make_iterator().state()
+  make_iterator().save(tmp_path)
   if "corpora" in change:
     change = {"corpora": {str(make_data_dir(tmp_path / "more", seed=1)): 1.0}}
   with pytest.raises(InputError, match=message):
-    make_iterator(**change).restore(state)
+    make_iterator(**change).restore(tmp_path)
 
 
 def test_several_corpora(make_iterator, make_data_dir, make_record, tmp_path):

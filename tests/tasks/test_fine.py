@@ -79,6 +79,7 @@ def test_evaluation_always_reads_the_first_chunk(chunks, make_record):
 
 def test_batches(make_iterator):
   batch = next(make_iterator())
+  assert batch.pop("ids").shape == (3,)
   assert {name: (array.shape, array.dtype) for name, array in batch.items()} == dict.fromkeys(
     NAMES, ((3, 96), np.int32)
   )
@@ -88,23 +89,23 @@ def test_batches(make_iterator):
   LAYOUT.decode(batch["decoder_target_tokens"])  # raises for an illegal id
 
 
-def test_a_restored_iterator_goes_on_exactly(make_iterator):
+def test_a_restored_iterator_goes_on_exactly(make_iterator, tmp_path):
   iterator = make_iterator()
   for _ in range(5):
     next(iterator)
-  state = iterator.state()
+  iterator.save(tmp_path)
   expected = [next(iterator) for _ in range(6)]
   fresh = make_iterator()
-  fresh.restore(state)
+  fresh.restore(tmp_path)
   for batch in expected:
     np.testing.assert_array_equal(next(fresh)["decoder_target_tokens"], batch["decoder_target_tokens"])
 
 
-def test_a_position_with_other_chunks_is_refused(make_iterator, geometry):
-  state = make_iterator().state()
+def test_a_position_with_other_chunks_is_refused(make_iterator, geometry, tmp_path):
+  make_iterator().save(tmp_path)
   other = fine.FineExamples(layout=FineLayout(chunk_seconds=0.2), geometry=geometry)
   with pytest.raises(InputError, match=r"chunk_seconds was 0.16 and is now 0.2"):
-    make_iterator(examples=other).restore(state)
+    make_iterator(examples=other).restore(tmp_path)
 
 
 def test_eval_batches_count_every_chunk_once(examples, data_dir):

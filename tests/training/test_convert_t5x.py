@@ -1,11 +1,12 @@
 """convert_t5x: a run of ours to t5x's format and on from there."""
 
 import json
+import os
 
 import pytest
 from toy_system import settings
 
-from singsong_jax import convert_t5x
+from singsong_jax import convert_t5x, files
 from singsong_jax.errors import InputError
 from singsong_jax.training import loop
 
@@ -37,3 +38,14 @@ def test_what_cannot_be_converted(native, tmp_path):
     convert_t5x.from_t5x(settings(native), str(tmp_path))
   with pytest.raises(InputError, match="holds no checkpoint yet"):
     convert_t5x.to_t5x(settings(tmp_path), str(tmp_path))
+
+
+def test_a_model_dir_that_is_in_training_is_left_alone(native, tmp_path):
+  new = tmp_path / "new"
+  new.mkdir()
+  checkpoint = convert_t5x.to_t5x(settings(native), str(tmp_path / "t5x"))
+  with files.locked(native), files.locked(new):
+    with pytest.raises(InputError, match=f"{native} is in use by process {os.getpid()}"):
+      convert_t5x.to_t5x(settings(native), str(tmp_path / "other"))
+    with pytest.raises(InputError, match=f"{new} is in use by process {os.getpid()}"):
+      convert_t5x.from_t5x(settings(new), checkpoint)

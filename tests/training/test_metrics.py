@@ -67,6 +67,26 @@ def test_continuing_drops_what_will_be_done_again(tmp_path, last_step, kept):
   assert steps_in(tmp_path) == [*kept, 4]
 
 
+def test_a_line_that_cannot_be_written_is_tried_again_and_then_an_error(tmp_path, monkeypatch, capsys):
+  writer = MetricsWriter(tmp_path, "train", 0, retry_seconds=(0.01, 0.01))
+  writer.write_scalars(1, {})
+  path = tmp_path / "metrics/train.jsonl"
+
+  def mended(seconds):
+    (tmp_path / "away").rename(path)
+    path.write_text(path.read_text() + '{"step": 2, "lo')  # as far as a write got
+
+  path.rename(tmp_path / "away")
+  with monkeypatch.context() as patch:
+    patch.setattr("time.sleep", mended)
+    writer.write_scalars(2, {})
+  assert steps_in(tmp_path) == [1, 2]
+  path.unlink()
+  with pytest.raises(InputError, match=rf"cannot write {path}: No such file"):
+    writer.write_scalars(3, {})
+  assert capsys.readouterr().err.count("Trying again in 0.01 s") == 3
+
+
 def test_continuing_drops_half_a_line(tmp_path):
   write(tmp_path, 0, [1, 2])
   path = tmp_path / "metrics/train.jsonl"

@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from singsong_jax.training.optimizers import adafactor, rsqrt_decay
+from singsong_jax.errors import InputError
+from singsong_jax.training.optimizers import adafactor, constant_rate, freeze, rsqrt_decay
 
 
 @pytest.mark.parametrize("step,expected", [(0, 0.01), (9_999, 0.01), (10_000, 0.01), (40_000, 0.005)])
@@ -14,6 +15,11 @@ def test_rsqrt_decay_is_flat_for_ten_thousand_steps(step, expected):
 
 def test_rsqrt_decay_settings():
   np.testing.assert_allclose(rsqrt_decay(2.0, 100)(400), 0.1, rtol=1e-6)
+
+
+def test_no_warm_up_would_begin_with_an_infinite_rate():
+  with pytest.raises(InputError, match="warmup_steps=0: at least 1"):
+    rsqrt_decay(warmup_steps=0)
 
 
 def reference_adafactor(param, gradients, factored):
@@ -43,7 +49,7 @@ def test_adafactor_equals_the_papers_equations(shape, factored):
   rng = np.random.default_rng(0)
   param = rng.normal(size=shape).astype(np.float32)
   gradients = [rng.normal(scale=10.0**-i, size=shape).astype(np.float32) for i in range(4)]
-  transformation, _ = adafactor()
+  transformation = adafactor().transformation
   value, state = jnp.asarray(param), transformation.init(jnp.asarray(param))
   for gradient in gradients:
     updates, state = transformation.update(jnp.asarray(gradient), state, value)
@@ -55,3 +61,62 @@ def test_adafactor_equals_the_papers_equations(shape, factored):
 def test_factored_state_is_small():
   state = adafactor().transformation.init(jnp.zeros((256, 512)))
   assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 2 * (256 + 512)
+
+
+def test_constant_rate_rises_and_stays():
+  assert constant_rate()(0) == constant_rate()(9) == pytest.approx(1e-3)
+  assert [float(constant_rate(0.5, 4)(step)) for step in (0, 2, 4, 9)] == [0.0, 0.25, 0.5, 0.5]
+
+
+PARAMS = {
+  "encoder": {"layers_0": {"kernel": jnp.ones((130, 130))}, "norm": {"scale": jnp.ones(4)}},
+  "decoder": {"layers_0": {"kernel": jnp.ones((130, 140))}},
+}
+
+
+def updated(optimizer, gradient=1.0):
+  state = optimizer.transformation.init(PARAMS)
+  gradients = jax.tree.map(lambda x: jnp.full_like(x, gradient), PARAMS)
+  updates, state = optimizer.transformation.update(gradients, state, PARAMS)
+  return optax.apply_updates(PARAMS, updates), state
+
+
+def test_frozen_parameters_keep_their_values_and_have_no_state():
+  params, state = updated(freeze(["encoder/layers_.*"]))
+  np.testing.assert_array_equal(params["encoder"]["layers_0"]["kernel"], 1)
+  assert (params["encoder"]["norm"]["scale"] < 1).all() and (
+    params["decoder"]["layers_0"]["kernel"] < 1
+  ).all()
+  shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
+  assert (140,) in shapes and shapes.count((130,)) == 1  # the factors of the decoder's, none of the encoder's
+
+
+def test_what_is_trained_is_trained_as_without_freezing():
+  free, _ = updated(adafactor(constant_rate(0.1)))
+  frozen, _ = updated(freeze(["encoder/.*"], adafactor(constant_rate(0.1))))
+  np.testing.assert_array_equal(
+    frozen["decoder"]["layers_0"]["kernel"], free["decoder"]["layers_0"]["kernel"]
+  )
+  assert freeze(["encoder/.*"], adafactor(constant_rate(0.1))).schedule(0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+  ("patterns", "message"),
+  [
+    (
+      ["encoder"],
+      r"'encoder' matches no parameter; did you mean encoder/\.\*\?.*whole of names such as decoder/",
+    ),
+    (["encodr/norm/scale"], r"did you mean encoder/norm/scale"),
+    (["encoder/.*", "decoder/.*"], "match all 3 parameters: nothing is trained"),
+  ],
+)
+def test_patterns_that_match_nothing_or_everything_are_refused(patterns, message):
+  with pytest.raises(InputError, match=message):
+    freeze(patterns).transformation.init(PARAMS)
+
+
+@pytest.mark.parametrize(("patterns", "message"), [([], "is empty"), (["("], "not a regular expression")])
+def test_patterns_that_are_none_are_refused(patterns, message):
+  with pytest.raises(InputError, match=message):
+    freeze(patterns)

@@ -1,72 +1,11 @@
-"""The trainer as a program that is killed, over and over, and put on other devices."""
+"""The trainer as a program that is stopped, disturbed and moved; tests/benchmarks/test_soak.py kills it."""
 
-import json
-import os
-import pathlib
-import random
+import resource
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
-
-PROGRAM = pathlib.Path(__file__).parent / "toy_system.py"
-ROOT = PROGRAM.parent.parent.parent
-
-
-def start(model_dir, *arguments, devices=1, prefix=()):
-  environment = {
-    **os.environ,
-    "PYTHONPATH": str(ROOT),
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    "TOY_WITHOUT_TENSORBOARD": "1",
-  }
-  command = [*prefix, sys.executable, str(PROGRAM), f"--gin.train.model_dir={model_dir}", *arguments]
-  return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def finish(process):
-  output, errors = process.communicate(timeout=240)
-  return process.returncode, output + errors
-
-
-def losses(model_dir, split="train"):
-  lines = (model_dir / f"metrics/{split}.jsonl").read_text().splitlines()
-  return [(row["step"], row["loss"]) for row in map(json.loads, lines)]
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_exactly(tmp_path):
-  """SIGKILL at random times, checkpoints at every other step, so that writes are hit as well."""
-  setting = [
-    "--gin.train.total_steps=40",
-    "--gin.train.checkpoint_period=2",
-    "--gin.ToyIterator.delay_seconds=0.02",
-  ]
-  assert finish(start(tmp_path / "whole", *setting))[0] == 0
-  rng, killed, path = random.Random(0), 0, tmp_path / "parts"
-  for _ in range(30):
-    process = start(path, *setting)
-    while process.poll() is None and not _has_new_step(path):
-      time.sleep(0.005)
-    time.sleep(rng.random() * 0.4)
-    process.kill()
-    status, _ = finish(process)
-    killed += status == -signal.SIGKILL
-    if status == 0 or killed == 3:
-      break
-  assert killed >= 2
-  assert finish(start(path, *setting))[0] == 0
-  assert losses(path) == losses(tmp_path / "whole")
-  assert losses(path, "eval") == losses(tmp_path / "whole", "eval")
-
-
-def _has_new_step(path):
-  file = path / "metrics/train.jsonl"
-  return file.exists() and time.time() - file.stat().st_mtime < 0.05 and file.stat().st_size > 0
+from programs import finish, losses, saved_steps, start, wait_for_step
 
 
 @pytest.mark.slow
@@ -79,8 +18,8 @@ def test_the_same_losses_on_eight_devices(tmp_path):
   }
   outputs = {name: finish(process) for name, process in layouts.items()}
   assert [status for status, _ in outputs.values()] == [0, 0, 0], outputs
-  assert "8 data-parallel × 1 model-parallel" in outputs["data"][1]
-  assert "4 data-parallel × 2 model-parallel" in outputs["model"][1]
+  assert "8 data × 1 fsdp × 1 model" in outputs["data"][1]
+  assert "4 data × 1 fsdp × 2 model" in outputs["model"][1]
   for name in ("data", "model"):
     for split in ("train", "eval"):
       np.testing.assert_allclose(losses(tmp_path / name, split), losses(tmp_path / "one", split), rtol=1e-4)
@@ -115,12 +54,11 @@ def test_sigterm_saves_and_exits_cleanly(tmp_path):
     "--gin.train.checkpoint_period=100_000",
     "--gin.ToyIterator.delay_seconds=0.01",
   )
-  while process.poll() is None and not _has_new_step(tmp_path):
-    time.sleep(0.01)
+  wait_for_step(tmp_path, process)
   process.send_signal(signal.SIGTERM)
   status, output = finish(process)
   assert status == 0 and "SIGTERM: saved at step" in output
-  assert [int(path.name) for path in (tmp_path / "checkpoints").iterdir()] == [losses(tmp_path)[-1][0]]
+  assert saved_steps(tmp_path) == [losses(tmp_path)[-1][0]]
 
 
 @pytest.mark.slow
@@ -131,4 +69,22 @@ def test_a_write_that_fails_is_an_error_and_leaves_no_checkpoint(tmp_path):
   status, output = finish(process)
   assert status == 2
   assert output.count(f"error: cannot write {tmp_path}/checkpoints") == 1  # among what Orbax's threads print
-  assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal()]
+  assert saved_steps(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_write_that_fails_is_made_up_for_when_there_is_space_again(tmp_path):
+  setting = ["--gin.ToySystem.width=4_000", "--gin.train.checkpoint_period=3", "--gin.train.total_steps=30"]
+  process = start(
+    tmp_path / "parts", *setting, "--gin.train.retry_seconds=[1, 2, 4]", "--gin.ToyIterator.delay_seconds=0.1"
+  )
+  wait_for_step(tmp_path / "parts", process)
+  limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+  resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (40_000, limits[1]))  # bytes: as if the disk were full
+  assert any("WARNING: cannot write" in line and "Writing step" in line for line in process.stderr)
+  resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
+  assert finish(process)[0] == 0
+  assert finish(start(tmp_path / "whole", *setting))[0] == 0
+  assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+  assert saved_steps(tmp_path / "parts")[-1] == 30
+  assert not list((tmp_path / "parts/checkpoints").glob("*tmp*"))

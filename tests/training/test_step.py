@@ -10,9 +10,9 @@ from singsong_jax.training.partitioning import Partitioner
 from singsong_jax.training.step import Steps, split_rows
 
 
-def make_steps(num_microbatches=1, dropout_rate=0.0, seed=0):
+def make_steps(num_microbatches=1, dropout_rate=0.0, seed=0, **options):
   system = toy_system.ToySystem(dropout_rate=dropout_rate)
-  return Steps(system, adafactor(), Partitioner(), seed=seed, num_microbatches=num_microbatches)
+  return Steps(system, adafactor(), Partitioner(), seed=seed, num_microbatches=num_microbatches, **options)
 
 
 @pytest.mark.parametrize("num_microbatches", [2, 4, 8])
@@ -88,11 +88,43 @@ def test_evaluation_has_no_dropout_and_adds_up():
   np.testing.assert_allclose(whole, np.sum(parts, axis=0), rtol=1e-6)
 
 
+def broken_batch():
+  batch = toy_system.toy_batch(0)
+  return batch | {"weights": np.zeros_like(batch["weights"])}  # 0 / 0
+
+
+@pytest.mark.parametrize("num_microbatches", [1, 2])
+def test_a_skipped_step_changes_nothing_but_the_count(num_microbatches):
+  steps = make_steps(num_microbatches, skip_nonfinite=True)
+  before = jax.device_get(steps.init())
+  after, sums = steps.train(steps.init(), broken_batch())
+  assert not np.isfinite(sums["gradient_norm"][0]) and int(after.step) == 1
+  jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
+  jax.tree.map(np.testing.assert_array_equal, before.opt_state, after.opt_state)
+
+
+def test_a_step_whose_update_is_not_finite_is_skipped():
+  optimizer, options = adafactor(lambda step: jnp.inf), {"num_microbatches": 1, "skip_nonfinite": True}
+  steps = Steps(toy_system.ToySystem(), optimizer, Partitioner(), seed=0, **options)
+  before = jax.device_get(steps.init())
+  after, sums = steps.train(steps.init(), toy_system.toy_batch(0))
+  assert np.isfinite(sums["gradient_norm"][0]) and not np.isfinite(sums["update_norm"][0])
+  jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
+
+
+def test_a_finite_step_is_the_same_with_and_without_skipping():
+  results = [make_steps(skip_nonfinite=skip) for skip in (False, True)]
+  results = [steps.train(steps.init(), toy_system.toy_batch(0))[0] for steps in results]
+  jax.tree.map(np.testing.assert_array_equal, *results)
+
+
 def test_partitions_must_divide_the_devices():
-  with pytest.raises(InputError, match=f"num_partitions=3 does not divide the {jax.device_count()} devices"):
+  with pytest.raises(
+    InputError, match=f"num_partitions=3 × fsdp=1 does not divide the {jax.device_count()} devices"
+  ):
     Partitioner(3)
 
 
 def test_batch_must_divide_into_microbatches():
   with pytest.raises(InputError, match="batch size 8 does not divide into 3 microbatches"):
-    Partitioner().check_batch_size(toy_system.toy_batch(0), 3)
+    Partitioner().check_batch_size(8, 3)

@@ -6,7 +6,6 @@ As a program it trains: `python toy_system.py --gin.train.model_dir=… --gin.tr
 import dataclasses
 import os
 import signal
-import struct
 import sys
 import time
 
@@ -16,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from singsong_jax import cli
-from singsong_jax.training import loop, optimizers
+from singsong_jax import cli, train
+from singsong_jax.training import distributed, loop, optimizers
 
 VOCAB, WIDTH, LENGTH = 10, 8, 6
 
@@ -61,6 +60,13 @@ class ToySystem:
     names = ("inputs", "targets", "weights")
     return {name: jax.ShapeDtypeStruct((batch_size, LENGTH), jnp.int32) for name in names}
 
+  def training_flops(self, batch_size):
+    return 3.0 * 2 * batch_size * LENGTH * self.width * 2 * VOCAB
+
+  @property
+  def axis_sizes(self):
+    return {"embed": self.width, "mlp": 2 * VOCAB}
+
   def describe(self):
     return {"system": self.name, **dataclasses.asdict(self)}
 
@@ -78,34 +84,41 @@ def toy_batch(index, batch_size=8):
 
 @gin.configurable
 class ToyIterator:
-  """Batches that are a function of their index.
+  """The rows of one part of batches that are a function of their index.
 
   Attributes:
     delay_seconds: per batch, so that a test can hit a run while it runs.
     kill_at: index of the batch at which the process kills itself.
-    broken_at: index of the batch whose weights are all 0, which makes the loss NaN.
+    kills: index of the part that does so.
+    broken_at: indices of batches whose weights are all 0, which makes the loss NaN.
   """
 
-  def __init__(self, batch_size=8, delay_seconds=0.0, kill_at=None, broken_at=None):
+  def __init__(
+    self, part=0, num_parts=1, batch_size=8, delay_seconds=0.0, kill_at=None, kills=0, broken_at=()
+  ):
     self.index = 0
+    self._part, self._num_parts = part, num_parts
     self._batch_size, self._delay_seconds = batch_size, delay_seconds
-    self._kill_at, self._broken_at = kill_at, broken_at
+    self._kill_at = kill_at if part == kills else None
+    self._broken_at = broken_at
 
   def __next__(self):
     time.sleep(self._delay_seconds)
     if self.index == self._kill_at:
       os.kill(os.getpid(), signal.SIGKILL)
     batch = toy_batch(self.index, self._batch_size)
-    if self.index == self._broken_at:
+    if self.index in self._broken_at:
       batch["weights"] = np.zeros_like(batch["weights"])
+    batch["ids"] = np.array([f"{self.index}/{row}" for row in range(self._batch_size)], np.bytes_)
     self.index += 1
-    return batch
+    rows = self._batch_size // self._num_parts
+    return {name: array[self._part * rows :][:rows] for name, array in batch.items()}
 
-  def state(self):
-    return struct.pack("<q", self.index)
+  def save(self, folder):
+    (folder / "position").write_text(str(self.index))
 
-  def restore(self, state):
-    (self.index,) = struct.unpack("<q", state)
+  def restore(self, folder):
+    self.index = int((folder / "position").read_text())
 
 
 @gin.configurable
@@ -125,6 +138,7 @@ def settings(model_dir, **changes):
     "eval_period": 4,
     "stats_period": 1,
     "checkpoint_period": 4,
+    "retry_seconds": (0.01, 0.01),
     **changes,
   }
 
@@ -132,9 +146,11 @@ def settings(model_dir, **changes):
 def main(_):
   if os.environ.get("TOY_WITHOUT_TENSORBOARD"):  # TensorFlow takes longer to import than all else
     sys.modules["clu.metric_writers"] = None
+  train.join_processes()
   bound = gin.get_bindings("train")  # what the command line sets wins
   loop.train(**{name: value for name, value in settings("unset").items() if name not in bound})
 
 
 if __name__ == "__main__":
-  cli.run(main, uses_gin=True)
+  with distributed.exiting_at_once():
+    cli.run(main, uses_gin=True)
