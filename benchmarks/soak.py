@@ -32,7 +32,7 @@ MOMENTS = ("start", "step", "write")
 _DATA_DIR = flags.DEFINE_string("data_dir", "demo/data", "folder of data_pipelines.prepare")
 _KILLS = flags.DEFINE_integer("kills", 20, "how often to kill", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 400, "of the run; it must outlast the kills", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "of the moments")
+_SEED = flags.DEFINE_integer("moments_seed", 0, "of the moments")
 
 
 def kill_repeatedly(

@@ -38,7 +38,7 @@ _ROUNDS = flags.DEFINE_integer(
 )
 _BATCH = flags.DEFINE_integer("batch", 4, "Rows of the batch.", lower_bound=1)
 _INPUTS = flags.DEFINE_integer("inputs", 250, "Tokens of the encoder.", lower_bound=1)
-_WINDOW = flags.DEFINE_float("window_seconds", 5.0, "Length of the targets; 5 s are 1125 tokens.")
+_WINDOW = flags.DEFINE_float("target_seconds", 5.0, "Length of the targets; 5 s are 1125 tokens.")
 _LAYERS = flags.DEFINE_integer("layers", 4, "Layers of the encoder, and of the decoder.", lower_bound=1)
 
 Step = Callable[[], Any]  # one update, done when it returns

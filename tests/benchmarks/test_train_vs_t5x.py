@@ -20,7 +20,7 @@ def test_ratios_are_of_medians():
 @pytest.mark.slow
 def test_a_short_run_without_t5x(tmp_path, environment_without):
   output = tmp_path / "train.json"
-  small = ["--rounds=2", "--window_seconds=0.08", "--batch=1", "--layers=1"]
+  small = ["--rounds=2", "--target_seconds=0.08", "--batch=1", "--layers=1"]
   run = subprocess.run(
     [sys.executable, "-m", "benchmarks.train_vs_t5x", *small, f"--output={output}"],
     cwd=ROOT,
