@@ -35,15 +35,17 @@ def test_twenty_kills_change_nothing(tmp_path):
     "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
-  steps = 300
   whole, parts = tmp_path / "whole", tmp_path / "parts"
-  subprocess.run(toy(whole, steps), env=environment, check=True, capture_output=True)
-  happened = soak.kill_repeatedly(
-    toy(parts, steps), parts, kills=20, start_seconds=4, step_seconds=0.3, environment=environment
+  happened = (
+    soak.kill_repeatedly(  # on any machine it outlasts the kills; where it ends is settled afterwards
+      toy(parts, 100_000), parts, kills=20, start_seconds=4, step_seconds=0.3, environment=environment
+    )
   )
-  subprocess.run(toy(parts, steps), env=environment, check=True, capture_output=True)
+  steps = happened[-1]["saved"] + 20
+  for folder in (parts, whole):
+    subprocess.run(toy(folder, steps), env=environment, check=True, capture_output=True)
   result = soak.judge(happened, whole, parts, checkpoint_period=2)
-  assert result["compared_records"] > 130
+  assert steps > 40 and result["compared_records"] >= steps // 3 + steps // 7
   for name in (
     "differing_records",
     "lost_checkpoints",
