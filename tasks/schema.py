@@ -16,6 +16,7 @@ Codes are flat, level fastest, then frame, then draw. All 12 levels are kept, fo
 
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -168,6 +169,15 @@ def write_records(path: str | os.PathLike, records: Iterable[bytes]) -> int:
     except tf.errors.OpError as error:  # TensorFlow's own name for a full disk
       raise InputError(f"cannot write {path}: {error.message}") from error
   return sum(1 for _ in read_records(path))
+
+
+def split_of_song(song_id: str, validation_fraction: float, test_fraction: float) -> str:
+  """By hash of the id: a song keeps its split when others are added or removed."""
+  digest = hashlib.sha256(f"split/{song_id}".encode()).hexdigest()
+  position = int(digest[:8], 16) / 16**8  # 0 ≤ position < 1
+  if position < test_fraction:
+    return "test"
+  return "validation" if position < test_fraction + validation_fraction else "train"
 
 
 def shard_paths(data_dir: str | os.PathLike, split: str, num_shards: int) -> list[pathlib.Path]:

@@ -1,4 +1,4 @@
-"""Adafactor as t5x sets it up (Shazeer & Stern, 2018; SingSong, §4.4: T5's defaults)."""
+"""Optimizers and schedules: Adafactor as t5x sets it up (Shazeer & Stern, 2018; SingSong, §4.4), and AdamW."""
 
 import re
 from collections.abc import Sequence
@@ -44,9 +44,84 @@ def rsqrt_decay(base_learning_rate: float = 1.0, warmup_steps: int = 10_000) -> 
 @gin.configurable
 def constant_rate(learning_rate: float = 1e-3, warmup_steps: int = 0) -> optax.Schedule:
   """The same rate at every step, after a linear rise over `warmup_steps`; 0.001 is T5's for fine-tuning."""
+  return _rise(learning_rate, warmup_steps)
+
+
+@gin.configurable
+def exponential_rate(
+  learning_rate: float = 1e-4, warmup_steps: int = 0, decay_rate: float = 0.999996
+) -> optax.Schedule:
+  """`learning_rate · decay_rate^step` (DAC's), after a linear rise over `warmup_steps`."""
+  rise = _rise(learning_rate, warmup_steps)
+  return lambda step: rise(step) * decay_rate**step
+
+
+@gin.configurable
+def cosine_rate(
+  learning_rate: float = 1e-3, warmup_steps: int = 0, total_steps: int = 1000, final_share: float = 0.0
+) -> optax.Schedule:
+  """Half a cosine from `learning_rate` down to `final_share` of it at `total_steps`, after a linear rise.
+
+  A run whose end is changed is another run: it cannot be continued.
+
+  Raises:
+    InputError: `total_steps` is not above `warmup_steps`.
+  """
+  if total_steps <= warmup_steps:
+    raise InputError(f"cosine_rate.total_steps={total_steps} must be more than warmup_steps={warmup_steps}")
+  return optax.warmup_cosine_decay_schedule(
+    learning_rate if not warmup_steps else 0.0,
+    learning_rate,
+    warmup_steps,
+    total_steps,
+    learning_rate * final_share,
+  )
+
+
+@gin.configurable
+def transformer_rate(learning_rate: float = 2e-3, warmup_steps: int = 25_000) -> optax.Schedule:
+  """A linear rise to `learning_rate`, then `learning_rate · √(warmup_steps / step)` (Vaswani et al. 2017).
+
+  Raises:
+    InputError: less than one step of warm-up.
+  """
+  if warmup_steps < 1:
+    raise InputError(f"transformer_rate.warmup_steps={warmup_steps}: at least 1 is needed")
+
+  def schedule(step):
+    step = jnp.maximum(step + 1.0, 1.0)
+    return learning_rate * jnp.minimum(step / warmup_steps, jnp.sqrt(warmup_steps / step))
+
+  return schedule
+
+
+def _rise(learning_rate: float, warmup_steps: int) -> optax.Schedule:
   return optax.warmup_constant_schedule(
     learning_rate if not warmup_steps else 0.0, learning_rate, warmup_steps
   )
+
+
+@gin.configurable
+def adamw(
+  schedule: optax.Schedule | None = None,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  weight_decay: float = 0.0,
+  clip_norm: float = 1.0,
+) -> Optimizer:
+  """AdamW (Loshchilov & Hutter, 2019) after clipping the gradients' global norm.
+
+  Args:
+    schedule: learning rate by 0-based step; `constant_rate()` when None.
+    weight_decay: a step subtracts `rate · weight_decay · parameter` besides; 0 is Adam.
+    clip_norm: of all gradients of one optimizer together.
+  """
+  schedule = schedule or constant_rate()
+  settings = {"b1": b1, "b2": b2, "weight_decay": weight_decay, "clip_norm": clip_norm}
+  transformation = optax.chain(
+    optax.clip_by_global_norm(clip_norm), optax.adamw(schedule, b1, b2, weight_decay=weight_decay)
+  )
+  return Optimizer(transformation, schedule, settings)
 
 
 @gin.configurable

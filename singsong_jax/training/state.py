@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from singsong_jax.systems.base import System
+from singsong_jax.systems.base import SelfUpdating, System
 
 
 @flax.struct.dataclass
@@ -29,7 +29,11 @@ class TrainState:
 def init_state(system: System, transformation: optax.GradientTransformation, seed: int) -> TrainState:
   """The state before the first step. Traceable."""
   params = nn.unbox(system.init(jax.random.key(seed)))
-  return TrainState(jnp.zeros((), jnp.int32), params, transformation.init(params))
+  if isinstance(system, SelfUpdating):
+    opt_state = system.init_optimizer(transformation, params)
+  else:
+    opt_state = transformation.init(params)
+  return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
 
 def count_parameters(params: Any) -> int:

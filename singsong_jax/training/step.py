@@ -9,13 +9,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from singsong_jax.systems.base import System
+from singsong_jax.errors import InputError
+from singsong_jax.systems.base import SelfUpdating, Sums, System
 from singsong_jax.training.optimizers import Optimizer
 from singsong_jax.training.partitioning import Partitioner, num_rows
 from singsong_jax.training.state import TrainState, init_state
-
-# name → (sum, weight): what can be added over microbatches, steps and evaluation batches.
-Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 
 class Steps:
@@ -79,23 +77,15 @@ def make_train_step(
   the uninterrupted one would have.
   """
 
+  one_update = _own_update if isinstance(system, SelfUpdating) else _gradient_update
+
   def train_step(state: TrainState, batch) -> tuple[TrainState, Sums]:
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
-
-    def of_rows(index, rows):
-      loss = jax.value_and_grad(system.loss, has_aux=True)
-      (_, sums), gradients = loss(state.params, rows, jax.random.fold_in(rng, index))
-      return gradients, sums
-
     with partitioner.context():
-      gradients, sums = sum_over_microbatches(of_rows, batch, num_microbatches, partitioner)
-    num_tokens = sums["loss"][1]
-    gradients = jax.tree.map(lambda g: g / num_tokens, gradients)
-    updates, opt_state = optimizer.transformation.update(gradients, state.opt_state, state.params)
-    # With these three finite the new parameters are.
-    norms = {"gradient_norm": gradients, "parameter_norm": state.params, "update_norm": updates}
-    sums |= {name: (optax.tree.norm(tree), jnp.ones(())) for name, tree in norms.items()}
-    new = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)
+      params, opt_state, sums = one_update(
+        system, optimizer.transformation, state, batch, rng, num_microbatches, partitioner
+      )
+    new = TrainState(state.step + 1, params, opt_state)
     if skip_nonfinite:
       finite = jnp.all(jnp.stack([jnp.isfinite(total) for total, _ in sums.values()]))
       kept = state.replace(step=new.step)
@@ -103,6 +93,34 @@ def make_train_step(
     return new, sums
 
   return train_step
+
+
+def _gradient_update(system, transformation, state: TrainState, batch, rng, num_microbatches, partitioner):
+  """Parameters, optimizer state and sums after a step along the gradient of the system's loss."""
+
+  def of_rows(index, rows):
+    loss = jax.value_and_grad(system.loss, has_aux=True)
+    (_, sums), gradients = loss(state.params, rows, jax.random.fold_in(rng, index), state.step)
+    return gradients, sums
+
+  gradients, sums = sum_over_microbatches(of_rows, batch, num_microbatches, partitioner)
+  num_tokens = sums["loss"][1]
+  gradients = jax.tree.map(lambda g: g / num_tokens, gradients)
+  updates, opt_state = transformation.update(gradients, state.opt_state, state.params)
+  # With these three finite the new parameters are.
+  norms = {"gradient_norm": gradients, "parameter_norm": state.params, "update_norm": updates}
+  sums |= {name: (optax.tree.norm(tree), jnp.ones(())) for name, tree in norms.items()}
+  return optax.apply_updates(state.params, updates), opt_state, sums
+
+
+def _own_update(system, transformation, state: TrainState, batch, rng, num_microbatches, partitioner):
+  """The same by the system's own step."""
+  if num_microbatches != 1:
+    raise InputError(
+      f"num_microbatches={num_microbatches}: {system.name} learns from a batch as a whole; use 1, and more "
+      "devices or a smaller batch"
+    )
+  return system.update(state.step, state.params, state.opt_state, batch, rng, transformation)
 
 
 def sum_over_microbatches(of_rows: Callable, batch, num_microbatches: int, partitioner: Partitioner):

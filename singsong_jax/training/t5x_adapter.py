@@ -14,12 +14,13 @@ import flax.linen as nn
 import gin
 import jax
 import jax.numpy as jnp
+import numpy as np
 import seqio
 from clu import metrics as clu_metrics
 from flax.linen import partitioning as flax_partitioning
 
 from singsong_jax.errors import InputError
-from singsong_jax.systems.base import Batch, Params, System
+from singsong_jax.systems.base import Batch, Generating, Params
 
 try:
   # gin_utils registers `summarize_gin_config`.
@@ -60,7 +61,7 @@ class Examples(Protocol):
 
 @gin.configurable
 class SystemModel(models.BaseTransformerModel):
-  """A `System` as t5x's trainer, evaluator and inference know a model.
+  """A `Generating` system as t5x's trainer, evaluator and inference know a model.
 
   Args:
     system: what is trained; its parameters have t5x's names and logical axes.
@@ -73,7 +74,7 @@ class SystemModel(models.BaseTransformerModel):
 
   def __init__(
     self,
-    system: System,
+    system: Generating,
     examples: Examples,
     optimizer_def: Any = None,
     temperature: float = 1.0,
@@ -190,9 +191,10 @@ class SystemModel(models.BaseTransformerModel):
   def only_legal(self, logits: jax.Array, state: decoding.SamplingLoopState) -> jax.Array:
     """t5x's logit callback: `[R, V]` with the ids that are illegal at each row's position out of reach."""
     block_starts, block_size = self.system.legal_blocks
-    first = jnp.asarray(block_starts)[state.cur_index][:, None]  # [R, 1]
+    sizes = np.broadcast_to(block_size, block_starts.shape)
+    first, size = (jnp.asarray(x)[state.cur_index][:, None] for x in (block_starts, sizes))  # [R, 1]
     ids = jnp.arange(logits.shape[-1])
-    return jnp.where((first <= ids) & (ids < first + block_size), logits, decoding.NEG_INF)
+    return jnp.where((first <= ids) & (ids < first + size), logits, decoding.NEG_INF)
 
   def score_batch(self, params: Params, batch: Batch, return_intermediates: bool = False) -> Any:
     """Log-likelihood of each row's targets `[B]`, over all ids and without z-loss.
@@ -236,7 +238,7 @@ def _params_axes(boxed: Any) -> dict[str, Any]:
   }
 
 
-def _feature_converter(system: System) -> Callable[..., seqio.FeatureConverter]:
+def _feature_converter(system: Generating) -> Callable[..., seqio.FeatureConverter]:
   """As t5x calls it. BOS comes first, and examples are not packed: their lengths are those of the network."""
   encoder = "encoder_input_tokens" in system.batch_shapes(1)
   converter = seqio.EncDecFeatureConverter if encoder else seqio.PrefixLMFeatureConverter

@@ -57,7 +57,7 @@ SYSTEMS = {
   ),
   "fine": (
     Fine(network=DecoderOnlyConfig(**SIZES), layout=LAYOUT),
-    FineExamples(layout=LAYOUT, vocabulary=VOCABULARY, geometry=GEOMETRY),
+    FineExamples(layout=LAYOUT),
   ),
 }
 

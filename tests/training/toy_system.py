@@ -41,7 +41,7 @@ class ToySystem:
       for key, (name, (shape, axes)) in zip(keys, shapes.items())
     }
 
-  def loss(self, params, batch, dropout_rng):
+  def loss(self, params, batch, dropout_rng, step=None):
     params = nn.unbox(params)
     x = params["embedding"][batch["inputs"]]  # [B, T, width]
     x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
