@@ -6,12 +6,14 @@ from typing import Any
 
 import gin
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from singsong_jax.inference.tokenizers import FOLDER, Tokenizers, ship_tokenizers
 from singsong_jax.systems.base import Batch, Params
 from singsong_jax.systems.fine import Fine
 from singsong_jax.systems.singsong import SingSong
+from singsong_jax.systems.soundstream import SoundStream
 
 # (system, params, batch [B, …], keys [B]) -> name -> acoustic codes [B, frames, levels]
 AudibleCodes = Callable[[Any, Params, Batch, jax.Array], dict[str, np.ndarray]]
@@ -72,3 +74,29 @@ class AudioSamples:
       for name, codes in self._codes(self._system, params, rows, keys).items()
     }
     writer.write_audios(step, audios, sample_rate=codec.sample_rate_hz)
+
+
+@gin.configurable
+class ReconstructedAudio:
+  """Training callback for codecs: at every evaluation, what they make of the first rows.
+
+  Attributes:
+    num_samples: rows of the first evaluation batch, heard one after another.
+  """
+
+  def __init__(self, *, num_samples: int = 8):
+    self._num_samples = num_samples
+    self._system: SoundStream | None = None
+
+  def on_start(self, model_dir: str, system: SoundStream) -> None:
+    self._system = system
+
+  def on_eval(self, step: int, params, eval_batch: dict[str, np.ndarray], writer) -> None:
+    """Writes the rows as they are, and from the coarse and from all levels."""
+    waveforms = jnp.asarray(eval_batch["waveform"][: self._num_samples])
+    network = self._system.network
+    audios = {"reference": waveforms}
+    for levels in (self._system.coarse_levels, network.num_levels):
+      audios[f"levels_{levels}"] = self._system.reconstruct(params, waveforms, levels)
+    joined = {name: np.clip(audio, -1, 1).reshape(1, -1, 1) for name, audio in audios.items()}
+    writer.write_audios(step, joined, sample_rate=network.sample_rate_hz)

@@ -1,0 +1,251 @@
+"""SoundStream, the paper's codec (SingSong, §3.2), as `singsong_jax.export_codec` writes it after training.
+
+    waveform [T] → encoder → latents [T / hop, D] → residual VQ → codes [T / hop, levels]
+
+Causal throughout: whatever comes later in a stream changes nothing before it, and a stream in chunks of whole
+frames gives what the whole gives (up to rounding). Weights are stored in float16 precision and computed in
+float32.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from singsong_jax.audio import fitted_file
+from singsong_jax.errors import InputError
+from singsong_jax.networks.soundstream import quantizer
+from singsong_jax.networks.soundstream.config import SoundStreamConfig
+from singsong_jax.networks.soundstream.generator import STREAM, Decoder, Encoder
+
+KIND = "soundstream"
+_CHUNK_FRAMES = 1500  # of long streams, to bound memory: 30 s at 50 Hz
+_WHOLE_FRAMES = 50  # lengths are rounded up to so many, so that few programs are compiled
+_NETWORKS = {"encoder": Encoder, "decoder": Decoder}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class SoundStreamCodec:
+  """See the module's docstring.
+
+  Attributes:
+    config: of the generator.
+    networks: parameters of 'encoder' and 'decoder', float32 of float16 precision.
+    entries: of the codebooks, float32 `[levels, codes, latent_dim]` of float16 precision.
+    source: what it was trained on.
+  """
+
+  config: SoundStreamConfig
+  networks: Mapping[str, Any]
+  entries: np.ndarray
+  source: dict
+
+  name = KIND
+
+  @property
+  def sample_rate_hz(self) -> int:
+    return self.config.sample_rate_hz
+
+  @property
+  def frame_rate_hz(self) -> float:
+    return self.config.frame_rate_hz
+
+  @property
+  def num_levels(self) -> int:
+    return self.config.num_levels
+
+  @property
+  def num_codes(self) -> int:
+    return self.config.num_codes
+
+  @property
+  def context_frames(self) -> int:
+    return self.config.decoder_context_frames
+
+  def encode(self, waveform: np.ndarray) -> np.ndarray:
+    """Waveform to codes.
+
+    Args:
+      waveform: float `[..., samples]`, full scale ±1; padded with zeros to whole frames.
+
+    Returns:
+      int32 `[..., frames, num_levels]`, frames = ceil(samples / hop).
+
+    Raises:
+      InputError: a sample is NaN or infinite.
+    """
+    waveform = np.asarray(waveform, np.float32)
+    hop = self.config.hop_samples
+    frames = -(-waveform.shape[-1] // hop)
+    rows = _padded(waveform.reshape(-1, waveform.shape[-1]), hop)
+    codes = np.concatenate(list(self.encode_stream(_chunks(rows, hop))), axis=1)
+    return codes[:, :frames].reshape(*waveform.shape[:-1], frames, self.num_levels)
+
+  def encode_stream(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Codes of each chunk of a stream, as soon as it is there.
+
+    Args:
+      chunks: float `[B, samples]`, each whole frames long.
+
+    Yields:
+      int32 `[B, frames, num_levels]`.
+
+    Raises:
+      InputError: a sample is NaN or infinite, or a chunk is not whole frames long.
+    """
+    hop, past = self.config.hop_samples, None
+    for chunk in chunks:
+      if not np.isfinite(chunk).all():
+        raise InputError("the waveform has samples that are NaN or infinite; expected finite ones")
+      if chunk.shape[-1] % hop:
+        raise InputError(f"a chunk has {chunk.shape[-1]} samples; whole frames of {hop} are needed")
+      latents, past = _run("encoder", self.config, self.networks["encoder"], np.float32(chunk), past)
+      yield np.asarray(_nearest_codes(latents, self.entries))
+
+  def decode(self, codes: np.ndarray, first_frame: int = 0) -> np.ndarray:
+    """Codes to waveform.
+
+    Args:
+      codes: int `[..., frames, levels]`, 1 ≤ levels ≤ num_levels: the leading ones.
+      first_frame: not read: a frame sounds the same wherever it is.
+
+    Returns:
+      float32 `[..., frames · hop]`; may exceed ±1 a little where the input came close to it.
+
+    Raises:
+      InputError: too many levels, or a code out of range.
+    """
+    codes = np.asarray(codes)
+    self._check_codes(codes)
+    rows = _padded(codes.reshape(-1, *codes.shape[-2:]), 1)
+    waveform = np.concatenate(list(self.decode_stream(_chunks(rows, 1))), axis=1)
+    samples = codes.shape[-2] * self.config.hop_samples
+    return waveform[:, :samples].reshape(*codes.shape[:-2], samples)
+
+  def decode_stream(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Sound of each chunk of codes `[B, frames, levels]`, as soon as it is there: float32 `[B, frames · hop]`.
+
+    Raises:
+      InputError: as `decode`.
+    """
+    past = None
+    for codes in chunks:
+      self._check_codes(codes)
+      latents = quantizer.dequantize(codes, self.entries)
+      waveform, past = _run("decoder", self.config, self.networks["decoder"], latents, past)
+      yield np.asarray(waveform)
+
+  def _check_codes(self, codes: np.ndarray) -> None:
+    if not 1 <= codes.shape[-1] <= self.num_levels:
+      raise InputError(f"codes have {codes.shape[-1]} levels; this codec decodes 1 … {self.num_levels}")
+    if codes.size and not 0 <= codes.min() <= codes.max() < self.num_codes:
+      raise InputError(f"codes span {codes.min()} … {codes.max()}; this codec's are 0 … {self.num_codes - 1}")
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes an npz file, in one rename. Raises InputError when it cannot be written."""
+    self._file().save(path)
+
+  def fingerprint(self) -> str:
+    """SHA-256 (hex) of settings, weights and codebooks."""
+    return self._file().fingerprint()
+
+  def _file(self) -> fitted_file.FittedFile:
+    arrays = {name: np.asarray(leaf, np.float16) for name, leaf in _flat(self.networks).items()}
+    return fitted_file.FittedFile(
+      kind=KIND,
+      settings=self.config.describe(),
+      source=self.source,
+      arrays={**arrays, "entries": self.entries.astype(np.float16)},
+    )
+
+  @classmethod
+  def from_file(cls, file: fitted_file.FittedFile) -> Self:
+    """Raises KeyError, TypeError or ValueError when the content does not fit together."""
+    arrays = dict(file.arrays)
+    entries = arrays.pop("entries")
+    return cls.from_parts(
+      SoundStreamConfig.from_description(file.settings),
+      traverse_util.unflatten_dict(arrays, sep="/"),
+      entries,
+      file.source,
+    )
+
+  @classmethod
+  def from_parts(
+    cls, config: SoundStreamConfig, networks: Mapping[str, Any], entries: np.ndarray, source: dict
+  ) -> Self:
+    """Of trained parts, rounded to what a file can hold.
+
+    Args:
+      networks: parameters of 'encoder' and 'decoder'.
+      entries: `[levels, codes, latent_dim]`.
+
+    Raises:
+      ValueError: a part has not the shape that `config` asks for, a weight is no finite float16, or the
+        codebooks were never fitted.
+    """
+    config = dataclasses.replace(config, dtype="float32")
+    parts = {**_flat(networks), "entries": np.asarray(entries)}
+    expected = _shapes(config)
+    for name in sorted(parts.keys() | expected.keys()):
+      found = parts[name].shape if name in parts else None
+      if found != expected.get(name):
+        raise ValueError(f"{name} has shape {found}, the settings ask for {expected.get(name)}")
+    if not np.any(parts["entries"]):
+      raise ValueError("the codebooks are all zeros: training has not yet reached SoundStream.fit_codebooks_at")
+    rounded = {name: np.asarray(part, np.float16).astype(np.float32) for name, part in parts.items()}
+    for name, part in rounded.items():
+      if not np.isfinite(part).all():
+        raise ValueError(f"{name} has values that are not finite in float16")
+    entries = rounded.pop("entries")
+    return cls(
+      config=config, networks=traverse_util.unflatten_dict(rounded, sep="/"), entries=entries, source=source
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run(network: str, config: SoundStreamConfig, params: Any, x: jax.Array, past: Any) -> tuple[jax.Array, Any]:
+  """The network's output for a chunk `[B, …]`, and what the next chunk needs of it; `past` None at the start."""
+  variables = {"params": params} if past is None else {"params": params, STREAM: past}
+  out, state = _NETWORKS[network](config).apply(variables, x, mutable=[STREAM])
+  return out, state[STREAM]
+
+
+@jax.jit
+def _nearest_codes(latents: jax.Array, entries: jax.Array) -> jax.Array:
+  return quantizer.quantize(latents, entries).codes
+
+
+def _padded(rows: np.ndarray, hop: int) -> np.ndarray:
+  """`[B, n, …]` with zeros behind, up to whole frames and few lengths: none of it is heard before them."""
+  padding = -rows.shape[1] % (hop * _WHOLE_FRAMES) if rows.shape[1] else hop * _WHOLE_FRAMES
+  return np.pad(rows, ((0, 0), (0, padding), *((0, 0),) * (rows.ndim - 2)))
+
+
+def _chunks(rows: np.ndarray, hop: int) -> Iterator[np.ndarray]:
+  size = _CHUNK_FRAMES * hop
+  return (rows[:, start : start + size] for start in range(0, rows.shape[1], size))
+
+
+def _flat(networks: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Parameters by name, as `encoder/first/kernel`."""
+  return {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(networks, sep="/").items()}
+
+
+def _shapes(config: SoundStreamConfig) -> dict[str, tuple[int, ...]]:
+  inputs = {
+    "encoder": jax.ShapeDtypeStruct((1, config.hop_samples), jnp.float32),
+    "decoder": jax.ShapeDtypeStruct((1, 1, config.latent_dim), jnp.float32),
+  }
+  params = {
+    name: jax.eval_shape(network(config).init, jax.random.key(0), inputs[name])["params"]
+    for name, network in _NETWORKS.items()
+  }
+  shapes = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(params, sep="/").items()}
+  return {**shapes, "entries": (config.num_levels, config.num_codes, config.latent_dim)}
