@@ -6,8 +6,10 @@ from singsong_jax.errors import InputError
 from singsong_jax.systems.base import System
 from singsong_jax.systems.fine import Fine
 from singsong_jax.systems.singsong import SingSong
+from singsong_jax.systems.soundstream import SoundStream
+from singsong_jax.systems.w2v_bert import W2vBertSystem
 
-_SYSTEMS: dict[str, Any] = {system.name: system for system in (SingSong, Fine)}
+_SYSTEMS: dict[str, Any] = {system.name: system for system in (SingSong, Fine, SoundStream, W2vBertSystem)}
 
 
 def system_from_description(description: dict[str, Any]) -> System:
