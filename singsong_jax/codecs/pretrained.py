@@ -1,0 +1,121 @@
+"""What codecs of public weights have in common: shapes, checks and their file.
+
+Their file holds settings, the weights' source and SHA-256, and no weights (`audio/public_weights.py`).
+"""
+
+import dataclasses
+import os
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from singsong_jax.audio.fitted_file import FittedFile
+from singsong_jax.audio.public_weights import PublicWeights
+from singsong_jax.codecs.lapped_transform import split_blocks
+from singsong_jax.errors import InputError
+
+_CLIPS = 4  # that are coded at once: of 10 s each, the published DAC takes 1 to 2 GB for them
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PretrainedCodec:
+  """A `base.Codec`; subclasses load weights and know the network.
+
+  Attributes:
+    weights: what the network was loaded from.
+    sample_rate_hz, hop_samples, num_levels, num_codes, context_frames: see `base.Codec`; from the network's
+      configuration.
+  """
+
+  weights: PublicWeights
+  sample_rate_hz: int
+  hop_samples: int
+  num_levels: int
+  num_codes: int
+  context_frames: int
+
+  name: ClassVar[str]
+
+  @property
+  def frame_rate_hz(self) -> float:
+    return self.sample_rate_hz / self.hop_samples
+
+  def encode(self, waveform: np.ndarray) -> np.ndarray:
+    """float `[..., samples]` to int32 `[..., ceil(samples / hop), num_levels]`, zeros on the right.
+
+    Raises:
+      InputError: a sample is NaN or infinite.
+    """
+    if not np.isfinite(waveform).all():
+      raise InputError("the waveform has samples that are NaN or infinite; expected finite ones")
+    blocks = split_blocks(waveform, self.hop_samples)
+    *batch, frames, hop = blocks.shape
+    if not blocks.size:
+      return np.zeros((*batch, frames, self.num_levels), np.int32)
+    clips = blocks.reshape(-1, frames * hop)
+    codes = np.concatenate([self._encode(clips[i : i + _CLIPS]) for i in range(0, len(clips), _CLIPS)])
+    return codes.astype(np.int32).reshape(*batch, frames, self.num_levels)
+
+  def decode(self, codes: np.ndarray, first_frame: int = 0) -> np.ndarray:
+    """int `[..., frames, levels ≤ num_levels]` to float32 `[..., frames · hop]`.
+
+    Args:
+      first_frame: see `base.Codec`.
+
+    Raises:
+      InputError: too many levels, or a code out of range.
+    """
+    codes = np.asarray(codes)
+    self._check_codes(codes)
+    *batch, frames, levels = codes.shape
+    if not codes.size:
+      return np.zeros((*batch, frames * self.hop_samples), np.float32)
+    clips = codes.reshape(-1, frames, levels)
+    parts = [self._decode(clips[i : i + _CLIPS], first_frame) for i in range(0, len(clips), _CLIPS)]
+    return np.concatenate(parts).astype(np.float32).reshape(*batch, frames * self.hop_samples)
+
+  def _check_codes(self, codes: np.ndarray) -> None:
+    if not 1 <= codes.shape[-1] <= self.num_levels:
+      raise InputError(f"codes have {codes.shape[-1]} levels; this codec decodes 1 … {self.num_levels}")
+    if codes.size and not 0 <= codes.min() <= codes.max() < self.num_codes:
+      raise InputError(f"codes span {codes.min()} … {codes.max()}; this codec's are 0 … {self.num_codes - 1}")
+
+  def _encode(self, clips: np.ndarray) -> np.ndarray:
+    """float32 `[n, frames · hop]` to int `[n, frames, num_levels]`."""
+    raise NotImplementedError
+
+  def _decode(self, clips: np.ndarray, first_frame: int) -> np.ndarray:
+    """int `[n, frames, levels]` to float `[n, frames · hop]`."""
+    raise NotImplementedError
+
+  def _settings(self) -> dict[str, Any]:
+    """What `_load` takes besides weights, as JSON."""
+    return {}
+
+  @classmethod
+  def _load(cls, weights: PublicWeights, **settings: Any) -> Self:
+    """The codec. Raises InputError where the files hold another model."""
+    raise NotImplementedError
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes an npz file that names the weights, in one rename. Raises InputError when it cannot."""
+    self._file().save(path)
+
+  def fingerprint(self) -> str:
+    """SHA-256 (hex) of settings and weights, wherever these lie."""
+    return self._file().fingerprint()
+
+  def _file(self) -> FittedFile:
+    settings = {"sha256": self.weights.sha256, **self._settings()}
+    return FittedFile(kind=self.name, settings=settings, source=self.weights.describe(), arrays={})
+
+  @classmethod
+  def from_file(cls, file: FittedFile) -> Self:
+    """Loads the weights a file names.
+
+    Raises:
+      InputError: they are missing or have changed, or a package is missing.
+      KeyError, TypeError, ValueError: the content does not fit together.
+    """
+    settings = {name: value for name, value in file.settings.items() if name != "sha256"}
+    return cls._load(PublicWeights.from_file(file), **settings)
