@@ -78,8 +78,10 @@ gin_file() {
   echo "$folder/$2.gin"
 }
 
-# Whether the system has an axis: `vocals` and `features` only set a macro, which it may not read.
-has_axis() { [[ $1 != vocals && $1 != features ]] || grep -q "%${1^^}" "gin/system/$2.gin"; }
+# Whether the system has an axis: of those that not every system has, its file names its own in a line `# axes: …`.
+has_axis() {
+  case $1 in codec | semantics | vocals | features) grep -Eq "^# axes:.* $1( |\$)" "gin/system/$2.gin" ;; esac
+}
 
 # The program a trainer is, and where it comes from if it is not ours.
 module() { case $1 in t5x) echo t5x.train ;; t5x_*) echo "t5x.${1#t5x_}" ;; *) echo singsong_jax.train ;; esac; }
@@ -93,7 +95,7 @@ PYTHON
 
 # Prints Python's arguments, one a line: the program, a gin file for each axis, then the rest.
 compose() {
-  local -A axis=([system]=singsong [size]=base [vocals]=noisy [features]=s_sa
+  local -A axis=([system]=singsong [codec]=soundstream [semantics]=w2v_bert [size]=base [vocals]=noisy [features]=s_sa
                  [hardware]=$(hardware) [trainer]=native [run]=train) given=()
   local rest=() argument name value file absolute=
   [[ " $*" != *" --trainer=t5x"* ]] || absolute=1 # upstream takes no others
@@ -115,7 +117,7 @@ compose() {
   fi
   echo -m
   module "${axis[trainer]}"
-  for name in system size vocals features hardware trainer run; do
+  for name in system codec semantics size vocals features hardware trainer run; do
     if has_axis "$name" "${axis[system]}"; then
       file=$(gin_file "$name" "${axis[$name]}" "${axis[system]}") || exit
       echo "--gin_file=$file"

@@ -8,6 +8,7 @@ import pathlib
 from data_pipelines.settings import Settings
 from singsong_jax.audio.io import AUDIO_SUFFIXES
 from singsong_jax.errors import InputError
+from tasks.schema import split_of_song
 
 _SAMPLE_BYTES = 1 << 16
 
@@ -31,12 +32,7 @@ class Song:
 
   def split(self, settings: Settings) -> str:
     """By hash of the id: a song keeps its split when others are added or removed."""
-    position = int(_digest(f"split/{self.id}")[:8], 16) / 16**8  # 0 ≤ position < 1
-    if position < settings.test_fraction:
-      return "test"
-    if position < settings.test_fraction + settings.validation_fraction:
-      return "validation"
-    return "train"
+    return split_of_song(self.id, settings.validation_fraction, settings.test_fraction)
 
   def shard(self, settings: Settings) -> int:
     """Which of its split's files holds the song's clips."""

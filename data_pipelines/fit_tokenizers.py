@@ -1,18 +1,50 @@
-"""Stage 5: `clips/` → `tokenizers/{codec,semantics}.npz`, fitted on training songs, or copied."""
+"""Stage 5: the tokenisers of `--codec` and `--semantics` → `tokenizers/{codec,semantics}.npz`.
 
+Those that still have to hear songs are fitted on training songs first.
+"""
+
+import dataclasses
 import pathlib
 import random
-import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 from data_pipelines import clip_records, progress
 from data_pipelines.find_songs import Song
 from data_pipelines.noisy_vocals import noisy_vocals
 from data_pipelines.reports import Report
 from data_pipelines.settings import DataDir, Settings
-from singsong_jax import files
-from singsong_jax.codecs.mdct import fit_mdct_codec
+from singsong_jax.audio.specs import Unfitted, is_unfitted
+from singsong_jax.codecs.base import Codec, codec_or_unfitted
 from singsong_jax.errors import InputError
-from singsong_jax.semantics.logmel import fit_logmel_encoder
+from singsong_jax.semantics.base import SemanticEncoder, semantic_encoder_or_unfitted
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenTokenizers:
+  """What the settings ask for."""
+
+  codec: Codec | Unfitted
+  semantics: SemanticEncoder | Unfitted
+
+  @property
+  def rate_hz(self) -> int:
+    """The highest rate that one of them hears: that of the clips."""
+    return max(self.codec.sample_rate_hz, self.semantics.sample_rate_hz)
+
+  def describe(self) -> dict[str, Any]:
+    """As JSON, by content and not by path."""
+    return {
+      part: tokenizer.describe() if is_unfitted(tokenizer) else tokenizer.fingerprint()
+      for part, tokenizer in vars(self).items()
+    }
+
+
+def choose(settings: Settings) -> ChosenTokenizers:
+  """The tokenisers of `--codec` and `--semantics`. Raises InputError where one says nothing usable."""
+  return ChosenTokenizers(codec_or_unfitted(settings.codec), semantic_encoder_or_unfitted(settings.semantics))
 
 
 def tokenizer_paths(data_dir: DataDir) -> tuple[pathlib.Path, pathlib.Path]:
@@ -20,35 +52,41 @@ def tokenizer_paths(data_dir: DataDir) -> tuple[pathlib.Path, pathlib.Path]:
   return data_dir.tokenizers / "codec.npz", data_dir.tokenizers / "semantics.npz"
 
 
-def make_tokenizers(settings: Settings, data_dir: DataDir, songs: list[Song]) -> None:
-  """Copies the tokenisers that were given and fits the others; what is there already stays.
+def make_tokenizers(
+  settings: Settings, data_dir: DataDir, songs: list[Song], chosen: ChosenTokenizers
+) -> None:
+  """Writes both, fitted where they have to be; what is there already stays.
+
+  The codec hears clean and noisy vocals and instrumentals, the semantic encoder noisy vocals and
+  instrumentals: one code book serves the model's input and its target.
 
   Raises:
     InputError: there is no training clip to fit on.
   """
-  codec_path, semantics_path = tokenizer_paths(data_dir)
-  for path, given in ((codec_path, settings.codec), (semantics_path, settings.semantics)):
-    if given and not path.exists():
-      with files.replacing(path) as temporary:
-        shutil.copyfile(given, temporary)
-  missing = [path for path in (codec_path, semantics_path) if not path.exists()]
-  if not missing:
+  unfitted = []
+  for path, tokenizer in zip(tokenizer_paths(data_dir), (chosen.codec, chosen.semantics)):
+    if path.exists():
+      continue
+    if is_unfitted(tokenizer):
+      unfitted.append((path, tokenizer))
+    else:
+      tokenizer.save(path)
+  if not unfitted:
     return
-  clips = sample_clips(settings, data_dir, songs)
-  instrumentals = [clip.instrumental for clip in clips]
-  noisy = [noisy_vocals(settings, clip, draw=0) for clip in clips]
-  with progress.bar(len(missing), "fitting tokenisers", "tokeniser"):
-    if codec_path in missing:
-      clean = [clip.vocals for clip in clips]
-      fit_mdct_codec(clean + noisy + instrumentals, settings.seed).save(codec_path)
-      progress.tick()
-    if semantics_path in missing:  # one code book serves the model's input and its target
-      fit_logmel_encoder(noisy + instrumentals, settings.seed).save(semantics_path)
+  members = sample_clips(settings, data_dir, songs)
+  with progress.bar(len(unfitted), "fitting tokenisers", "tokeniser"):
+    for path, tokenizer in unfitted:
+      clips = FitClips(settings, data_dir, members, tokenizer.sample_rate_hz, clean=tokenizer is chosen.codec)
+      tokenizer.fit(clips, settings.seed).save(path)
       progress.tick()
 
 
-def sample_clips(settings: Settings, data_dir: DataDir, songs: list[Song]) -> list[clip_records.ClipRecord]:
-  """At most `fit_clips` clips of training songs, every clip equally likely, the same for every run."""
+def sample_clips(settings: Settings, data_dir: DataDir, songs: list[Song]) -> dict[Song, set[int]]:
+  """At most `fit_clips` clips of training songs, every clip equally likely, the same for every run.
+
+  Returns:
+    Song, in order of ids → which of its clips.
+  """
   clips = []
   for song in songs:
     if song.split(settings) == "train":
@@ -56,13 +94,35 @@ def sample_clips(settings: Settings, data_dir: DataDir, songs: list[Song]) -> li
       clips += [(song, index) for index in range(report.kept)]
   if not clips:
     raise InputError("no clip of a training song passed the filter: there is nothing to fit tokenisers on")
-  chosen = random.Random(settings.seed).sample(clips, min(settings.fit_clips, len(clips)))
-  wanted: dict[Song, set[int]] = {}
-  for song, index in chosen:
-    wanted.setdefault(song, set()).add(index)
-  return [
-    clip
-    for song in sorted(wanted, key=lambda song: song.id)
-    for index, clip in enumerate(clip_records.read_clips(clip_records.clips_path(data_dir, song)))
-    if index in wanted[song]
-  ]
+  chosen: dict[Song, set[int]] = {}
+  for song, index in random.Random(settings.seed).sample(clips, min(settings.fit_clips, len(clips))):
+    chosen.setdefault(song, set()).add(index)
+  return {song: chosen[song] for song in sorted(chosen, key=lambda song: song.id)}
+
+
+@dataclasses.dataclass(frozen=True)
+class FitClips:
+  """What a tokeniser hears of the sampled clips, read from disk each time it is gone through.
+
+  Attributes:
+    members: of `sample_clips`.
+    rate_hz: of the tokeniser.
+    clean: whether it hears the vocals without noise too.
+  """
+
+  settings: Settings
+  data_dir: DataDir
+  members: dict[Song, set[int]]
+  rate_hz: int
+  clean: bool
+
+  def __iter__(self) -> Iterator[np.ndarray]:
+    """float32 `[samples]`."""
+    for song, indices in self.members.items():
+      for index, clip in enumerate(clip_records.read_clips(clip_records.clips_path(self.data_dir, song))):
+        if index in indices:
+          heard = clip.resampled(self.rate_hz)
+          if self.clean:
+            yield heard.vocals
+          yield noisy_vocals(self.settings, heard, draw=0)
+          yield heard.instrumental

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import gin
 
 from data_pipelines.find_songs import Song, digest_songs, find_songs
+from data_pipelines.fit_tokenizers import ChosenTokenizers, choose
 from data_pipelines.separate import make_separator
 from data_pipelines.settings import DataDir, Settings, start_job
 from singsong_jax import files
-from singsong_jax.codecs.base import load_codec
 from singsong_jax.errors import InputError
-from singsong_jax.semantics.base import load_semantic_encoder
 
 # The same class, with its defaults open to gin files as `Settings.<name> = …`.
 configured_settings = gin.external_configurable(Settings, module="data_pipelines")
@@ -42,15 +41,16 @@ def prepare(
     The manifest.
 
   Raises:
-    InputError: no songs, none usable, other settings than those `output_dir` was made with, or a
-      tokeniser file that is not one.
+    InputError: no songs, none usable, other settings than those `output_dir` was made with, or
+      tokenisers that cannot be had.
   """
   for name, value in (("songs", songs), ("output_dir", output_dir)):
     if not value:
       raise InputError(f"--{name} is missing")
   data_dir = DataDir(files.local_folder(output_dir).resolve())
   found, other_files = find_songs(files.local_folder(songs).resolve())
-  job = describe(settings, found)
+  chosen = choose(settings)
+  job = describe(settings, found, chosen)
   make_separator(settings)  # says what is wrong with the settings before any work
   if fresh:
     remove(data_dir)
@@ -60,17 +60,13 @@ def prepare(
   else:
     from data_pipelines import stages  # TensorFlow and Beam: seconds that a finished job need not wait
 
-    stages.run(settings, data_dir, found, other_files, beam_options)
+    stages.run(settings, data_dir, found, other_files, chosen, beam_options)
   return files.read_json(data_dir.manifest)
 
 
-def describe(settings: Settings, songs: list[Song]) -> dict:
-  """What is asked for, as JSON: settings, songs and the given tokenisers by content, not by path."""
-  job = dataclasses.asdict(settings)
-  if settings.codec:
-    job["codec"] = load_codec(settings.codec).fingerprint()
-  if settings.semantics:
-    job["semantics"] = load_semantic_encoder(settings.semantics).fingerprint()
+def describe(settings: Settings, songs: list[Song], chosen: ChosenTokenizers) -> dict:
+  """What is asked for, as JSON: settings, songs and tokenisers by content, not by path."""
+  job = dataclasses.asdict(settings) | chosen.describe()
   if settings.stems:
     job["stems"] = os.path.abspath(settings.stems)
   return {**job, "songs": {"files": len(songs), "digest": digest_songs(songs)}}

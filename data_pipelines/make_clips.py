@@ -13,7 +13,7 @@ from data_pipelines.find_songs import Song
 from data_pipelines.load import load_clips
 from data_pipelines.reports import Report
 from data_pipelines.separate import Stems, make_separator, separate
-from data_pipelines.settings import MODEL_RATE_HZ, DataDir, Settings
+from data_pipelines.settings import DataDir, Settings
 from singsong_jax.audio.filtering import FilterSettings, rejection_reason
 from singsong_jax.audio.levels import peak_rms_db
 from singsong_jax.audio.resampling import resample
@@ -21,11 +21,12 @@ from tasks import schema
 
 
 class MakeClips(beam.DoFn):
-  """`Song` → its files in `clips/`; yields the song's id."""
+  """`Song` → its files in `clips/`, whose stems have `rate_hz`; yields the song's id."""
 
-  def __init__(self, settings: Settings, data_dir: DataDir):
+  def __init__(self, settings: Settings, data_dir: DataDir, rate_hz: int):
     self._settings = settings
     self._data_dir = data_dir
+    self._rate_hz = rate_hz
 
   def setup(self):
     self._separator = make_separator(self._settings)
@@ -56,7 +57,7 @@ class MakeClips(beam.DoFn):
         reason = rejection_reason(
           stems.vocals, stems.instrumental, stems.sample_rate_hz, filter_settings(self._settings)
         )
-        record = clip_records.serialize(to_record(stems)) if reason is None else None
+        record = clip_records.serialize(to_record(stems, self._rate_hz)) if reason is None else None
       except Exception as error:
         report.fail(song.id, f"{song.id}@{clip.offset_seconds:g}", "separate", error)
         continue
@@ -74,15 +75,16 @@ def filter_settings(settings: Settings) -> FilterSettings:
   )
 
 
-def to_record(stems: Stems) -> clip_records.ClipRecord:
-  """Both stems at 16 kHz, through the same linear filter: they still sum to the mix (§4.1)."""
-  rate_hz = stems.sample_rate_hz
+def to_record(stems: Stems, rate_hz: int) -> clip_records.ClipRecord:
+  """Both stems at `rate_hz`, through the same linear filter: they still sum to the mix (§4.1)."""
+  vocals, instrumental = stems.vocals, stems.instrumental
   return clip_records.ClipRecord(
     clip_id=stems.clip_id,
     song_id=stems.song_id,
     offset_seconds=stems.offset_seconds,
-    vocals=resample(stems.vocals, rate_hz, MODEL_RATE_HZ),
-    instrumental=resample(stems.instrumental, rate_hz, MODEL_RATE_HZ),
-    vocals_peak_rms_db=peak_rms_db(stems.vocals, rate_hz),
-    instrumental_peak_rms_db=peak_rms_db(stems.instrumental, rate_hz),
+    sample_rate_hz=rate_hz,
+    vocals=resample(vocals, stems.sample_rate_hz, rate_hz),
+    instrumental=resample(instrumental, stems.sample_rate_hz, rate_hz),
+    vocals_peak_rms_db=peak_rms_db(vocals, stems.sample_rate_hz),
+    instrumental_peak_rms_db=peak_rms_db(instrumental, stems.sample_rate_hz),
   )

@@ -19,7 +19,7 @@ from singsong_jax.codecs.base import Codec, load_codec
 from singsong_jax.errors import InputError
 from singsong_jax.semantics.base import SemanticEncoder, load_semantic_encoder
 from singsong_jax.tokens.vocabulary import Vocabulary
-from singsong_jax.tokens.windows import Geometry
+from singsong_jax.tokens.windows import Geometry, whole_frames
 from tasks import schema
 
 
@@ -51,7 +51,7 @@ def record_schema(settings: Settings, codec: Codec, semantics: SemanticEncoder) 
   """What the tokenisers imply for the records.
 
   Raises:
-    InputError: they do not hear 16 kHz, or their frames do not divide a clip.
+    InputError: a clip is not a whole number of their samples or frames.
   """
   try:
     geometry = Geometry(
@@ -61,13 +61,11 @@ def record_schema(settings: Settings, codec: Codec, semantics: SemanticEncoder) 
       num_acoustic_levels=codec.num_levels,
       window_seconds=settings.window_seconds,
     )
+    whole_frames(settings.window_seconds, semantics.sample_rate_hz, "sample_rate_hz of the semantics")
   except ValueError as error:
-    raise InputError(f"codec {codec.name!r} and semantics {semantics.name!r} do not fit: {error}") from error
-  if not codec.sample_rate_hz == semantics.sample_rate_hz == Geometry().sample_rate_hz:
     raise InputError(
-      f"codec {codec.name!r} hears {codec.sample_rate_hz} Hz and semantics {semantics.name!r} "
-      f"{semantics.sample_rate_hz} Hz; both must hear {Geometry().sample_rate_hz} Hz"
-    )
+      f"codec {codec.name!r} and semantics {semantics.name!r} do not fit --window_seconds: {error}"
+    ) from error
   vocabulary = Vocabulary(num_semantic_codes=semantics.num_codes, num_acoustic_codes=codec.num_codes)
   return schema.RecordSchema(vocabulary=vocabulary, geometry=geometry, num_noise_draws=settings.noise_draws)
 
@@ -111,10 +109,10 @@ def tokenize(
   settings: Settings, codec: Codec, semantics: SemanticEncoder, clip: clip_records.ClipRecord
 ) -> dict[str, object]:
   """The fields of one record, as `tasks/schema.py` lists them; R = `settings.noise_draws`."""
-  noisy = [noisy_vocals(settings, clip, draw) for draw in range(settings.noise_draws)]
-  waveforms = np.stack([clip.vocals, *noisy, clip.instrumental])  # [1 + R + 1, samples]
-  semantic = semantics.encode(waveforms)  # [1 + R + 1, frames]
-  acoustic = codec.encode(waveforms)  # [1 + R + 1, frames, levels]
+  rates_hz = {codec.sample_rate_hz, semantics.sample_rate_hz}
+  heard = {rate_hz: waveforms(settings, clip.resampled(rate_hz)) for rate_hz in rates_hz}
+  semantic = semantics.encode(heard[semantics.sample_rate_hz])  # [1 + R + 1, frames]
+  acoustic = codec.encode(heard[codec.sample_rate_hz])  # [1 + R + 1, frames, levels]
   return {
     "clip_id": clip.clip_id,
     "song_id": clip.song_id,
@@ -128,3 +126,12 @@ def tokenize(
     "vocals_peak_rms_db": clip.vocals_peak_rms_db,
     "instrumental_peak_rms_db": clip.instrumental_peak_rms_db,
   }
+
+
+def waveforms(settings: Settings, clip: clip_records.ClipRecord) -> np.ndarray:
+  """Vocals clean and R times noisy, and the instrumental: float32 `[1 + R + 1, samples]`.
+
+  The same shape for every clip, so that what compiles for a shape does so once.
+  """
+  noisy = [noisy_vocals(settings, clip, draw) for draw in range(settings.noise_draws)]
+  return np.stack([clip.vocals, *noisy, clip.instrumental])

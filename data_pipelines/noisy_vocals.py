@@ -1,4 +1,7 @@
-"""The noise that hides the separator's traces (SingSong, §4.5), the same whoever adds it."""
+"""The noise that hides the separator's traces (SingSong, §4.5), the same whoever adds it.
+
+A tokeniser hears it at its own rate with σ = 0.01; tokenisers of one rate hear the same noise.
+"""
 
 import hashlib
 
@@ -11,7 +14,7 @@ from singsong_jax.tokens.featurization import NOISE_SIGMA
 
 
 def noisy_vocals(settings: Settings, clip: ClipRecord, draw: int) -> np.ndarray:
-  """float32 `[samples]`: the vocals plus white noise of σ = 0.01; another for each draw."""
+  """float32 `[samples]`: the clip's vocals plus white noise of σ = 0.01; another for each draw."""
   return add_noise(clip.vocals, NOISE_SIGMA["noisy"], noise_seed(settings.seed, clip.clip_id, draw))
 
 

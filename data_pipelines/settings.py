@@ -6,10 +6,9 @@ from typing import Any
 
 from singsong_jax import files
 from singsong_jax.errors import InputError
-from singsong_jax.tokens.windows import Geometry, whole_frames
+from singsong_jax.tokens.windows import whole_frames
 
 SONG_RATE_HZ = 44_100  # songs are cut, separated and filtered at this rate (§4.2)
-MODEL_RATE_HZ = Geometry().sample_rate_hz  # what the tokenisers hear (§3.2)
 
 
 def _option(default: Any, help_text: str) -> Any:
@@ -24,9 +23,9 @@ class Settings:
   separator: str = _option("repet", "'repet', or 'simulated' for the demo songs")
   stems: str | None = _option(None, "folder with ground-truth stems, for --separator=simulated")
   noise_draws: int = _option(4, "independent noisy tokenisations of each vocal")
-  codec: str | None = _option(None, "file of a fitted codec; without it one is fitted on the songs")
-  semantics: str | None = _option(None, "file of a fitted semantic encoder; without it one is fitted")
-  fit_clips: int = _option(64, "at most so many training clips are heard by the fits")
+  codec: str = _option("soundstream", "'soundstream', 'mdct', kind:SOURCE or a file; docs/tokenizers.md")
+  semantics: str = _option("w2v_bert", "'w2v_bert', 'logmel', kind:SOURCE or a file; docs/tokenizers.md")
+  fit_clips: int = _option(64, "at most so many training clips are heard by tokenisers that are fitted")
   window_seconds: float = _option(10.0, "length of a clip")
   min_instrumental_db: float = _option(-25.0, "least peak RMS of an instrumental, dB re full scale")
   max_vocal_excess_db: float = _option(5.0, "vocals louder than the instrumental by this are left out")

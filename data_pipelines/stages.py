@@ -10,7 +10,7 @@ import threadpoolctl
 from data_pipelines import make_tokens, progress, runner
 from data_pipelines.clip_records import clips_path
 from data_pipelines.find_songs import Song
-from data_pipelines.fit_tokenizers import make_tokenizers, tokenizer_paths
+from data_pipelines.fit_tokenizers import ChosenTokenizers, make_tokenizers, tokenizer_paths
 from data_pipelines.make_clips import MakeClips
 from data_pipelines.reports import Report, total
 from data_pipelines.settings import DataDir, Settings
@@ -22,14 +22,19 @@ from tasks import schema
 
 
 def run(
-  settings: Settings, data_dir: DataDir, songs: list[Song], other_files: int, beam_options: Sequence[str]
+  settings: Settings,
+  data_dir: DataDir,
+  songs: list[Song],
+  other_files: int,
+  chosen: ChosenTokenizers,
+  beam_options: Sequence[str],
 ) -> None:
   """Does what is left of each stage; the manifest comes last. Raises as `job.prepare`."""
   sweep(data_dir)
   # Products this small gain little from a second thread, and lose tenfold where another process has it.
-  with threadpoolctl.threadpool_limits(1):
-    clips = run_clips(settings, data_dir, songs, beam_options)
-    make_tokenizers(settings, data_dir, songs)
+  with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    clips = run_clips(settings, data_dir, songs, chosen.rate_hz, beam_options)
+    make_tokenizers(settings, data_dir, songs, chosen)
     splits = run_tokens(settings, data_dir, songs, clips.kept, beam_options)
   tokens = total(list(splits.values()))
   if tokens.clips_in != clips.kept:
@@ -40,11 +45,11 @@ def run(
 
 
 def run_clips(
-  settings: Settings, data_dir: DataDir, songs: list[Song], beam_options: Sequence[str]
+  settings: Settings, data_dir: DataDir, songs: list[Song], rate_hz: int, beam_options: Sequence[str]
 ) -> Report:
-  """Songs → `clips/`. Raises InputError when not one clip is left."""
+  """Songs → `clips/`, whose stems have `rate_hz`. Raises InputError when not one clip is left."""
   with progress.bar(len(songs), "separating", "song"):
-    runner.run(songs, MakeClips(settings, data_dir), beam_options)
+    runner.run(songs, MakeClips(settings, data_dir, rate_hz), beam_options)
   clips = total([Report.read(clips_path(data_dir, song).with_suffix(".json")) for song in songs])
   if not clips.kept:
     write_dead_letters(data_dir, clips)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 from singsong_jax import files
 from singsong_jax.errors import InputError
@@ -25,6 +26,7 @@ class Corpus:
     num_records: of each split.
     num_shards: of each split.
     tokenizers: fingerprints of the codec and the semantic encoder, which give the codes their meaning.
+    tokenizer_names: what they are called.
     fingerprint: SHA-256 (hex) of the manifest: equal for equal records.
   """
 
@@ -33,27 +35,20 @@ class Corpus:
   num_records: dict[str, int]
   num_shards: dict[str, int]
   tokenizers: dict[str, str]
+  tokenizer_names: dict[str, str]
   fingerprint: str
 
   @classmethod
-  def load(
-    cls,
-    data_dir: str | os.PathLike,
-    vocabulary: Vocabulary = Vocabulary(),
-    geometry: Geometry = Geometry(),
-  ) -> "Corpus":
-    """Reads the manifest and compares it with what the model expects.
+  def load(cls, data_dir: str | os.PathLike) -> "Corpus":
+    """Reads the manifest.
 
     Raises:
-      InputError: no manifest (the job has not finished), a damaged one, or other sizes than expected.
+      InputError: no manifest (the job has not finished), or a damaged one.
     """
     path = pathlib.Path(data_dir) / "manifest.json"
     if not path.exists():
       raise InputError(f"{path} does not exist: {data_dir} is not a finished data directory; {_PREPARE}")
-    corpus = cls._parse(path)
-    corpus._check("vocabulary", vocabulary, path)
-    corpus._check("geometry", geometry, path)
-    return corpus
+    return cls._parse(path)
 
   @classmethod
   def _parse(cls, path: pathlib.Path) -> "Corpus":
@@ -66,15 +61,33 @@ class Corpus:
         num_records={split: entry["records"] for split, entry in splits.items()},
         num_shards={split: entry["shards"] for split, entry in splits.items()},
         tokenizers={part: entry["fingerprint"] for part, entry in manifest["tokenizers"].items()},
+        tokenizer_names={part: entry["name"] for part, entry in manifest["tokenizers"].items()},
         fingerprint=hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest(),
       )
     except (KeyError, TypeError, ValueError) as error:
       raise InputError(f"{path} is not a manifest of token records: {error!r}; {_PREPARE}") from error
 
-  def _check(self, what: str, expected: Vocabulary | Geometry, path: pathlib.Path) -> None:
-    found = getattr(self.schema, what)
-    if found != expected:
-      raise InputError(f"{path} records {found}, but the model has {expected}; use data of the same {what}")
+  def check_made_for(self, model_sizes: Mapping[str, float]) -> None:
+    """Raises InputError where the records have other sizes than the model's, naming what would mend it.
+
+    Args:
+      model_sizes: as `record_sizes`, or part of it.
+    """
+    sizes = record_sizes(self.schema.vocabulary, self.schema.geometry)
+    for name, value in model_sizes.items():
+      if sizes[name] != value:
+        raise InputError(
+          f"{self.data_dir} has {name}={sizes[name]:g}, but the model has {value:g}; {self._advice(name)}"
+        )
+
+  def _advice(self, size: str) -> str:
+    if size == "window_seconds":
+      return f"train with --gin.Geometry.window_seconds={self.schema.geometry.window_seconds:g}"
+    part = "semantics" if "semantic" in size else "codec"
+    return (
+      f"its {part} is {self.tokenizer_names[part]!r}: train with the gin file of that one, --{part}=… of "
+      "run_train.sh, or prepare the songs with the model's"
+    )
 
   def check_same_tokenizers(self, other: "Corpus") -> None:
     """Raises InputError where a code means one thing here and another in `other`."""
@@ -103,3 +116,9 @@ class Corpus:
   def check(self, split: str) -> None:
     """Reads every record of a split; raises InputError naming the first fault."""
     self.schema.check_files(self.paths(split))
+
+
+def record_sizes(vocabulary: Vocabulary, geometry: Geometry) -> dict[str, float]:
+  """What the sizes of records follow from, by name. How many levels are coarse does not matter to them."""
+  codes = {name: getattr(vocabulary, name) for name in ("num_semantic_codes", "num_acoustic_codes")}
+  return codes | dataclasses.asdict(geometry)

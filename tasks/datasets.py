@@ -22,8 +22,6 @@ import seqio
 import tensorflow as tf
 
 from singsong_jax.errors import InputError
-from singsong_jax.tokens.vocabulary import Vocabulary
-from singsong_jax.tokens.windows import Geometry
 from tasks.corpus import Corpus
 from tasks.source import SHUFFLE_BUFFER_SIZE
 
@@ -39,15 +37,14 @@ class Examples(Protocol):
   """What a system is trained on: one SeqIO task, over any data directory.
 
   Attributes:
-    vocabulary, geometry: what the records must have.
     lengths: exact ones of the task's features.
   """
 
-  vocabulary: Vocabulary
-  geometry: Geometry
-
   @property
   def lengths(self) -> dict[str, int]: ...
+
+  def check(self, corpus: Corpus) -> None:
+    """Raises InputError where the records are of other codes than the model's."""
 
   def make_task(self, name: str, data_dir: str, shuffle_buffer_size: int) -> seqio.Task:
     """The task, not registered."""
@@ -202,7 +199,7 @@ def train_iterator(
     raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
   if num_readers is not None and num_readers < 1:
     raise InputError(f"num_readers is {num_readers}; at least 1 is needed, or None")
-  loaded = [Corpus.load(folder, examples.vocabulary, examples.geometry) for folder in rates]
+  loaded = [_load(folder, examples) for folder in rates]
   for corpus in loaded[1:]:
     loaded[0].check_same_tokenizers(corpus)
   parts = []
@@ -233,9 +230,15 @@ def train_iterator(
       passthrough_features=["clip_id"],
     )
     dataset = examples.convert(dataset)
-    return dataset.batch(batch_size // num_readers, drop_remainder=True).with_options(_options())
+    return dataset.batch(batch_size // num_readers, drop_remainder=True).with_options(options())
 
   return TrainIterator(make_reader, settings, loaded, split, part, num_parts, num_readers)
+
+
+def _load(data_dir: str, examples: Examples) -> Corpus:
+  corpus = Corpus.load(data_dir)
+  examples.check(corpus)
+  return corpus
 
 
 def _check_shares(corpora: list[Corpus], split: str, num_readers: int) -> None:
@@ -267,14 +270,14 @@ def eval_batches(
   Raises:
     InputError: as `train_iterator`.
   """
-  corpus = Corpus.load(data_dir, examples.vocabulary, examples.geometry)
+  corpus = _load(data_dir, examples)
   corpus.paths(split)
   task = examples.make_task("evaluation", data_dir, SHUFFLE_BUFFER_SIZE)
   # Any seed will do: there is one draw to choose from.
   dataset = task.get_dataset(examples.lengths, split, shuffle=False, seed=0)
   dataset = examples.convert(dataset).batch(batch_size)
   try:
-    for batch in dataset.with_options(_options()):
+    for batch in dataset.with_options(options()):
       yield fill({name: _array(tensor) for name, tensor in batch.items()}, batch_size)
   except tf.errors.OpError as error:
     raise explain(error, [corpus], split) from error
@@ -299,7 +302,7 @@ def explain(error: tf.errors.OpError, corpora: list[Corpus], split: str) -> Inpu
   return InputError(f"cannot read the {split} records of {folders}: {error.message}")
 
 
-def _options() -> tf.data.Options:
+def options() -> tf.data.Options:
   options = tf.data.Options()
   options.deterministic = True
   options.threading.private_threadpool_size = _READER_THREADS

@@ -18,10 +18,10 @@ import gin
 import seqio
 import tensorflow as tf
 
+from singsong_jax.errors import InputError
 from singsong_jax.tokens.fine import BOS_ID, FineLayout
-from singsong_jax.tokens.vocabulary import Vocabulary
-from singsong_jax.tokens.windows import Geometry
 from tasks import metrics, preprocessors
+from tasks.corpus import Corpus
 from tasks.source import SHUFFLE_BUFFER_SIZE, CorpusSource, convert_with_ids, default_data_dir
 
 
@@ -32,19 +32,23 @@ class FineExamples:
 
   Attributes:
     layout: of a chunk.
-    vocabulary: of the records.
-    geometry: of the records.
-
-  Raises:
-    InputError: `layout` does not fit the records.
   """
 
   layout: FineLayout = FineLayout()
-  vocabulary: Vocabulary = Vocabulary()
-  geometry: Geometry = Geometry()
 
-  def __post_init__(self):
-    self.layout.check_fits(self.vocabulary, self.geometry)
+  def check(self, corpus: Corpus) -> None:
+    layout, window_seconds = self.layout, corpus.schema.geometry.window_seconds
+    corpus.check_made_for(
+      {
+        "num_acoustic_codes": layout.num_acoustic_codes,
+        "num_acoustic_levels": layout.num_levels,
+        "acoustic_rate_hz": layout.acoustic_rate_hz,
+      }
+    )
+    if layout.chunk_seconds > window_seconds:
+      raise InputError(
+        f"chunk_seconds is {layout.chunk_seconds:g}, the clips of {corpus.data_dir} last {window_seconds:g} s"
+      )
 
   @property
   def lengths(self) -> dict[str, int]:
@@ -59,7 +63,7 @@ class FineExamples:
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
     return seqio.Task(
       name,
-      source=CorpusSource(data_dir, self.vocabulary, self.geometry),
+      source=CorpusSource(data_dir, self.check),
       output_features={"inputs": feature, "targets": feature},
       preprocessors=[
         preprocessors.record_to_codes(self.layout),

@@ -24,6 +24,7 @@ from singsong_jax.tokens.featurization import FEATURIZATIONS, NOISE_SIGMA, layou
 from singsong_jax.tokens.vocabulary import BOS_ID, Vocabulary
 from singsong_jax.tokens.windows import Geometry
 from tasks import metrics, preprocessors
+from tasks.corpus import Corpus, record_sizes
 from tasks.source import SHUFFLE_BUFFER_SIZE, CorpusSource, convert_with_ids, default_data_dir
 
 
@@ -48,7 +49,7 @@ def make_task(
   feature = seqio.Feature(seqio.PassThroughVocabulary(vocabulary.size), add_eos=False, dtype=tf.int32)
   return seqio.Task(
     name,
-    source=CorpusSource(data_dir, vocabulary, geometry),
+    source=CorpusSource(data_dir, lambda corpus: corpus.check_made_for(record_sizes(vocabulary, geometry))),
     output_features={"inputs": feature, "targets": feature},
     preprocessors=[
       preprocessors.record_to_ids(input_layout, target_layout, vocals),
@@ -94,6 +95,9 @@ class SingSongExamples:
   @property
   def lengths(self) -> dict[str, int]:
     return task_feature_lengths(self.features, self.vocabulary, self.geometry)
+
+  def check(self, corpus: Corpus) -> None:
+    corpus.check_made_for(record_sizes(self.vocabulary, self.geometry))
 
   def make_task(self, name: str, data_dir: str, shuffle_buffer_size: int) -> seqio.Task:
     return make_task(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 import seqio
 import tensorflow as tf
 
-from singsong_jax.tokens.vocabulary import Vocabulary
-from singsong_jax.tokens.windows import Geometry
 from tasks.corpus import Corpus
 from tasks.schema import SPLITS
 
@@ -26,15 +24,18 @@ class CorpusSource(seqio.FileDataSource):
   evaluations can be compared.
   """
 
-  def __init__(self, data_dir: str | Callable[[], str], vocabulary: Vocabulary, geometry: Geometry):
+  def __init__(self, data_dir: str | Callable[[], str], check: Callable[[Corpus], None]):
+    """`check` raises InputError for records of another model's codes."""
     self._data_dir = data_dir if callable(data_dir) else lambda: data_dir
-    self._expected = (vocabulary, geometry)
+    self._check = check
     super().__init__(read_file_fn=self._read, split_to_filepattern=dict.fromkeys(SPLITS, ""))
 
   @property
   def corpus(self) -> Corpus:
     """Raises InputError where there is none, or one for another model."""
-    return Corpus.load(self._data_dir(), *self._expected)
+    corpus = Corpus.load(self._data_dir())
+    self._check(corpus)
+    return corpus
 
   @property
   def splits(self) -> list[str]:

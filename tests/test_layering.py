@@ -14,8 +14,8 @@ ALLOWED = {
   "singsong_jax.tokens": set(),
   "singsong_jax.audio": set(),
   "singsong_jax.networks": set(),
-  "singsong_jax.codecs": {"singsong_jax.audio"},
-  "singsong_jax.semantics": {"singsong_jax.audio"},
+  "singsong_jax.codecs": {"singsong_jax.audio", "singsong_jax.networks"},
+  "singsong_jax.semantics": {"singsong_jax.audio", "singsong_jax.networks"},
   "singsong_jax.decoding": {"singsong_jax.tokens"},
   "singsong_jax.systems": {"singsong_jax.decoding", "singsong_jax.networks", "singsong_jax.tokens"},
   "singsong_jax.training": {"singsong_jax.systems.base"},
@@ -29,13 +29,16 @@ ALLOWED = {
     "singsong_jax.audio",
   },
   "singsong_jax.sweeps": set(),
-  "tasks": {"singsong_jax.tokens"},
+  "tasks": {"singsong_jax.tokens", "singsong_jax.audio"},
   "data_pipelines": {
     "singsong_jax.tokens",
     "singsong_jax.audio",
     "singsong_jax.codecs",
     "singsong_jax.semantics",
     "singsong_jax.cli",
+    "singsong_jax.systems",  # these two and the units: of fit_semantics, which hears with a trained network
+    "singsong_jax.training.checkpoints",
+    "tasks.audio_units",
     "tasks.schema",
   },
 }

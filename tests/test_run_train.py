@@ -38,6 +38,7 @@ def test_axes_become_gin_files_and_the_rest_passes_through(checkout):
   result = call(
     checkout,
     "--size=base",
+    "--codec=encodec_24khz",
     "--vocals=clean",
     "--features=a_sa",
     "--hardware=tpu",
@@ -48,6 +49,8 @@ def test_axes_become_gin_files_and_the_rest_passes_through(checkout):
     "-m",
     "singsong_jax.train",
     "--gin_file=gin/system/singsong.gin",
+    "--gin_file=gin/codec/encodec_24khz.gin",
+    "--gin_file=gin/semantics/w2v_bert.gin",
     "--gin_file=gin/size/base.gin",
     "--gin_file=gin/vocals/clean.gin",
     "--gin_file=gin/features/a_sa.gin",
@@ -64,6 +67,7 @@ def test_a_system_has_its_own_files_and_only_its_own_axes(checkout):
   assert result.returncode == 0, result.stderr
   assert result.stdout.splitlines()[2:] == [
     "--gin_file=gin/system/fine.gin",
+    "--gin_file=gin/codec/soundstream.gin",
     "--gin_file=gin/size/fine/tiny.gin",
     "--gin_file=gin/hardware/gpu.gin",
     "--gin_file=gin/trainer/native.gin",
@@ -106,6 +110,8 @@ def test_paths_are_the_callers(checkout, tmp_path):
     ("--size=huge", "there is no gin/size/huge.gin; choose one of base large small tiny xl"),
     ("--system=fine --size=xl", "there is no gin/size/fine/xl.gin; choose one of base tiny"),
     ("--vocals=clean --system=fine", "--vocals=clean: --system=fine has no vocals"),
+    ("--system=fine --semantics=logmel", "--semantics=logmel: --system=fine has no semantics"),
+    ("--codec=mp3", "there is no gin/codec/mp3.gin; choose one of dac_16khz encodec_24khz mdct"),
     ("--model_dir=it's", "must not contain a quote"),
     ("--model_dir=", "a path is empty"),
   ],

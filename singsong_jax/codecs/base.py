@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from singsong_jax.audio import fitted_file
-from singsong_jax.codecs import mdct
+from singsong_jax.audio.specs import Catalogue, Unfitted, fitted_already
 
 
 class Codec(Protocol):
@@ -46,8 +46,23 @@ class Codec(Protocol):
     """SHA-256 (hex) of everything that codes depend on."""
 
 
-# A codec is one file in this folder and one entry here: kind → constructor from its file.
-KINDS = {mdct.KIND: mdct.MdctCodec.from_file}
+# A codec is one file in this folder and one entry here: kind → the class that `from_file` makes one of.
+_PUBLIC_WEIGHTS = {
+  "dac": "singsong_jax.codecs.dac:DacCodec",
+  "dac_torch": "singsong_jax.codecs.dac:DacTorchCodec",
+  "encodec": "singsong_jax.codecs.encodec:EncodecCodec",
+  "snac": "singsong_jax.codecs.snac:SnacCodec",
+}
+KINDS = {
+  "soundstream": "singsong_jax.codecs.soundstream:SoundStreamCodec",
+  "mdct": "singsong_jax.codecs.mdct:MdctCodec",
+  **_PUBLIC_WEIGHTS,
+}
+# What `--codec` may say besides a path; see `audio/specs.py`.
+EMBEDDED = ("soundstream",)
+FITTED = {"mdct": "singsong_jax.codecs.mdct:MdctSettings"}
+PUBLIC = _PUBLIC_WEIGHTS
+_CATALOGUE = Catalogue("codec", KINDS, EMBEDDED, FITTED, PUBLIC)
 
 
 def load_codec(path: str | os.PathLike) -> Codec:
@@ -57,3 +72,17 @@ def load_codec(path: str | os.PathLike) -> Codec:
     InputError: no such file, or not a codec's.
   """
   return fitted_file.load_kind(path, KINDS, "codec")
+
+
+def codec_or_unfitted(spec: str) -> Codec | Unfitted:
+  """What `--codec=spec` stands for: a name, `kind:SOURCE` or a path; see `audio/specs.py`.
+
+  Raises:
+    InputError: it stands for nothing, or its file, its weights or a package is missing.
+  """
+  return _CATALOGUE.load(spec)
+
+
+def codec_from_spec(spec: str) -> Codec:
+  """As `codec_or_unfitted`, but raises InputError for a codec that is yet to be fitted on songs."""
+  return fitted_already(codec_or_unfitted(spec), _CATALOGUE, spec)

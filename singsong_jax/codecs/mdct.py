@@ -14,8 +14,8 @@ what a band lacks of its loudness. More levels code more of the spectrum and lea
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import numpy as np
 import scipy.signal
@@ -55,6 +55,13 @@ class MdctSettings:
   iterations: int = 4
   max_fit_frames: int = 16_384
   sweep_seconds: float = 10.0
+
+  def fit(self, clips: Iterable[np.ndarray], seed: int) -> "MdctCodec":
+    """See `fit_mdct_codec`; with `describe` this makes it an `audio.specs.Unfitted`."""
+    return fit_mdct_codec(list(clips), seed, self)
+
+  def describe(self) -> dict[str, Any]:
+    return {"kind": KIND, **dataclasses.asdict(self)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

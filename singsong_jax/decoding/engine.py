@@ -11,6 +11,7 @@ wait for the host at every token.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -60,7 +61,7 @@ def generate_tokens(
   network: CachedNetwork,
   *,
   block_starts: np.ndarray,
-  block_size: int,
+  block_size: int | np.ndarray,
   rows: int,
   rng: jax.Array,
   options: SamplingOptions,
@@ -78,7 +79,7 @@ def generate_tokens(
   Args:
     network: its rows are `[streams, rows]`, flattened.
     block_starts: int `[T]`, first legal id of each position.
-    block_size: number of legal ids, the same at every position.
+    block_size: number of legal ids, of every position or of each `[T]`.
     rng: one key, or one a row `[rows]`. Row i depends on its own key (from one key: `fold_in(rng, i)`)
       and position only, so it is the same in a batch of any size.
     bos_id: the decoder's first input.
@@ -89,6 +90,7 @@ def generate_tokens(
     logit_callback: changes the logits before temperature, top-k and top-p.
   """
   length = len(block_starts)
+  block_sizes = np.broadcast_to(block_size, length)
   is_forced = np.zeros(length, bool)
   for start, stop in forced_spans:
     is_forced[start:stop] = True
@@ -100,13 +102,13 @@ def generate_tokens(
   keys = row_keys(rng, rows)
   cache = network.init_cache()
 
-  def step(carry, x):
+  def step(size, carry, x):
     inputs, cache = carry
     position, block_start, forced, noise = x
     token = jax.lax.dynamic_slice_in_dim(inputs, position, 1, axis=1)
     hidden, cache = network.extend(jnp.tile(token, (streams, 1)), position, cache)
-    logits = network.logits(hidden[:, 0], block_start, block_size)
-    logits = combine(logits.reshape(streams, rows, block_size))
+    logits = network.logits(hidden[:, 0], block_start, size)
+    logits = combine(logits.reshape(streams, rows, size))
     if logit_callback is not None:
       logits = logit_callback(logits, position, inputs)
     chosen = block_start + choose(logits, noise, options)[:, None]  # [rows, 1]
@@ -114,24 +116,29 @@ def generate_tokens(
       chosen = jnp.where(forced, jax.lax.dynamic_slice_in_dim(inputs, position + 1, 1, axis=1), chosen)
     return (jax.lax.dynamic_update_slice_in_dim(inputs, chosen, position + 1, axis=1), cache), None
 
-  for piece in plan(length, forced_spans):
-    span = slice(piece.start, piece.stop)
+  for piece in plan(length, forced_spans, block_sizes):
+    span, size = slice(piece.start, piece.stop), int(block_sizes[piece.start])
     cache = network.grow(cache, piece.stop)
     if piece.forced:
       _, cache = network.extend(jnp.tile(inputs[:, span], (streams, 1)), piece.start, cache)
       continue
     position = jnp.arange(piece.start, piece.stop)
-    noise = None if options.greedy else gumbel_noise(keys, position, block_size)
+    noise = None if options.greedy else gumbel_noise(keys, position, size)
     forced = jnp.asarray(is_forced[span]) if is_forced[span].any() else None
     xs = (position, jnp.asarray(block_starts[span]), forced, noise)
-    (inputs, cache), _ = jax.lax.scan(step, (inputs, cache), xs)
+    (inputs, cache), _ = jax.lax.scan(functools.partial(step, size), (inputs, cache), xs)
   return inputs[:, 1:]
 
 
-def plan(length: int, forced_spans: Spans) -> list[Piece]:
-  """The pieces in which `length` positions are gone through, up to the last one to be sampled."""
+def plan(length: int, forced_spans: Spans, block_sizes: np.ndarray | None = None) -> list[Piece]:
+  """The pieces in which `length` positions are gone through, up to the last one to be sampled.
+
+  With `block_sizes` `[length]` no sampled piece has positions of different ones.
+  """
   long_spans = [(start, stop) for start, stop in forced_spans if stop - start >= MIN_FORCED_PIECE]
-  edges = sorted({0, length, *itertools.chain.from_iterable(long_spans)})
+  changes = set() if block_sizes is None else {int(t) + 1 for t in np.flatnonzero(np.diff(block_sizes))}
+  changes -= {t for start, stop in long_spans for t in range(start, stop)}
+  edges = sorted({0, length, *itertools.chain.from_iterable(long_spans), *changes})
   pieces = [
     piece
     for start, stop in itertools.pairwise(edges)
@@ -155,7 +162,7 @@ def guide(logits: jax.Array, scale: float) -> jax.Array:
 
 
 def check_forced(
-  tokens: ArrayLike, spans: Spans, rows: int, block_starts: np.ndarray, block_size: int
+  tokens: ArrayLike, spans: Spans, rows: int, block_starts: np.ndarray, block_size: int | np.ndarray
 ) -> None:
   """Checks the spans, and the ids of `tokens` `[rows, T]` in them.
 
@@ -163,7 +170,7 @@ def check_forced(
     InputError: spans that overlap or leave the sequence, or an id that is illegal at its position.
   """
   length = len(block_starts)
-  tokens = np.asarray(tokens)
+  tokens, block_sizes = np.asarray(tokens), np.broadcast_to(block_size, length)
   if tokens.shape != (rows, length):
     raise InputError(f"forced tokens have shape {tokens.shape}, expected [{rows}, {length}]")
   if list(spans) != sorted(spans) or any(a[1] > b[0] for a, b in itertools.pairwise(spans)):
@@ -172,11 +179,11 @@ def check_forced(
     if not 0 <= start < stop <= length:
       raise InputError(f"the forced span {start} … {stop} is not within the target's 0 … {length}")
     codes = tokens[:, start:stop] - block_starts[start:stop]
-    wrong = np.argwhere((codes < 0) | (codes >= block_size))
+    wrong = np.argwhere((codes < 0) | (codes >= block_sizes[start:stop]))
     if len(wrong):
       row, position = int(wrong[0][0]), start + int(wrong[0][1])
       first = int(block_starts[position])
       raise InputError(
         f"the forced id {int(tokens[row, position])} at position {position} of row {row} is illegal: "
-        f"{first} … {first + block_size - 1} may stand there"
+        f"{first} … {first + int(block_sizes[position]) - 1} may stand there"
       )

@@ -1,6 +1,6 @@
 """The two stages that generate: windows of semantic and coarse codes, then chunks of fine ones."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -37,17 +37,25 @@ class CoarseStage:
     self._settings = settings
     self._times = times
 
-  def run(self, waveforms: Iterable[np.ndarray], num_windows: int, store: TokenStore) -> CodeStream:
-    """Windows of the vocal, float32 `[window samples]` each, to coarse codes `[samples, frames, levels]`."""
+  @property
+  def rates_hz(self) -> list[int]:
+    """Those at which the tokenisers of the encoder's input hear the vocals."""
+    heard = {"s": self._tokenizers.semantics, "a": self._tokenizers.codec}
+    return sorted({heard[stream].sample_rate_hz for stream in self._system.input_layout.streams})
+
+  def run(
+    self, windows: Iterable[Mapping[int, np.ndarray]], num_windows: int, store: TokenStore
+  ) -> CodeStream:
+    """Windows of the vocal, as `_encode` takes them, to coarse codes `[samples, frames, levels]`."""
     bounds = self._windows.boundaries(num_windows)
     seconds = np.diff(bounds) / self._system.target_layout.geometry.acoustic_rate_hz  # [windows]
     done = sum(seconds[i] for i in range(num_windows) if _window_name(i) in store)
     with progress_bar("semantic and coarse codes", sum(seconds), done) as bar:
-      for i, waveform in enumerate(waveforms):
+      for i, waveforms in enumerate(windows):
         if _window_name(i) in store:
           continue
         previous = store[_window_name(i - 1)] if i else None
-        batch = self._batch(waveform, i, previous)
+        batch = self._batch(waveforms, i, previous)
         store[_window_name(i)] = self._times.generate(seconds[i], self._generate, batch, i)
         bar.update(seconds[i])
     return CodeStream(bounds, lambda i: self._windows.added_codes(store[_window_name(i)], i))
@@ -63,20 +71,30 @@ class CoarseStage:
       samples=settings.samples,
     )  # [samples, T]
 
-  def _batch(self, waveform: np.ndarray, window: int, previous: np.ndarray | None) -> dict[str, np.ndarray]:
-    batch = {"encoder_input_tokens": self._encode(waveform, window)}  # [1, S]
+  def _batch(
+    self, waveforms: Mapping[int, np.ndarray], window: int, previous: np.ndarray | None
+  ) -> dict[str, np.ndarray]:
+    batch = {"encoder_input_tokens": self._encode(waveforms, window)}  # [1, S]
     if self._settings.options.guidance_scale != 1:  # away from what is played for silence
-      batch["guidance_input_tokens"] = self._encode(np.zeros_like(waveform), window)
+      silence = {rate_hz: np.zeros_like(waveform) for rate_hz, waveform in waveforms.items()}
+      batch["guidance_input_tokens"] = self._encode(silence, window)
     if previous is not None:
       batch["decoder_target_tokens"] = self._windows.carry_over(previous)  # [samples, T]
     return batch
 
-  def _encode(self, waveform: np.ndarray, window: int) -> np.ndarray:
-    """A window of vocals `[window samples]` to the encoder's input, int32 `[1, S]`."""
+  def _encode(self, waveforms: Mapping[int, np.ndarray], window: int) -> np.ndarray:
+    """A window of vocals to the encoder's input, int32 `[1, S]`.
+
+    Args:
+      waveforms: each of `rates_hz` → float32 `[samples]`. As in the data, each tokeniser hears noise of the
+        same σ at its own rate.
+    """
     layout, sigma = self._system.input_layout, NOISE_SIGMA[self._system.vocals]
-    noisy = add_noise(waveform, sigma, seed=(self._settings.seed, window))[None]
-    semantic = self._tokenizers.semantics.encode(noisy) if "s" in layout.streams else None
-    acoustic = self._tokenizers.codec.encode(noisy) if "a" in layout.streams else None
+    seed = (self._settings.seed, window)
+    noisy = {rate_hz: add_noise(waveform, sigma, seed)[None] for rate_hz, waveform in waveforms.items()}
+    semantics, codec = self._tokenizers.semantics, self._tokenizers.codec
+    semantic = semantics.encode(noisy[semantics.sample_rate_hz]) if "s" in layout.streams else None
+    acoustic = codec.encode(noisy[codec.sample_rate_hz]) if "a" in layout.streams else None
     return layout.encode(semantic, acoustic)
 
 

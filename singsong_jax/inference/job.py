@@ -64,10 +64,14 @@ class Job:
   def generate(self, store: TokenStore) -> CodeStream:
     """Acoustic codes `[samples, frames, levels]` that cover the vocal; what `store` has already is used."""
     geometry = self._system.input_layout.geometry
-    starts = self._starts
-    waveforms = self.vocals.windows(starts, geometry.window_samples, geometry.sample_rate_hz)
+    starts_seconds = [start / geometry.sample_rate_hz for start in self._starts]
     stage = CoarseStage(self._models, self._windows, self.settings, self._times["semantic_and_coarse"])
-    codes = stage.run(waveforms, len(starts), store)
+    heard = {
+      rate_hz: self.vocals.windows(starts_seconds, geometry.window_seconds, rate_hz)
+      for rate_hz in stage.rates_hz
+    }
+    windows = (dict(zip(heard, waveforms)) for waveforms in zip(*heard.values()))
+    codes = stage.run(windows, len(starts_seconds), store)
     if not self._models.fine:
       return codes
     hop = geometry.window_samples // geometry.acoustic_frames
@@ -78,6 +82,11 @@ class Job:
   def _starts(self) -> list[int]:
     rate_hz = self._system.input_layout.geometry.sample_rate_hz
     return self._windows.starts(self.vocals.samples_at(rate_hz))
+
+  @property
+  def chance_nats(self) -> float:
+    """Loss per token of a model that knows which codes are legal, and nothing else."""
+    return float(np.log(self._system.target_layout.block_sizes).mean())
 
   def decode(self, codes: CodeStream, sample: int) -> Iterator[np.ndarray]:
     """Blocks float32 `[1, n]`, at the rate and length of the vocal."""

@@ -38,7 +38,8 @@ def write_accompaniment(
     levels.append(measure_levels(vocals.track, instrumental, job.settings.loudness_lufs))
     suffix = f"_{sample}" if len(samples) > 1 else ""
     paths += _write_waves(output_dir, suffix, vocals.track, vocals.channels, instrumental, levels[-1])
-  _draw(output_dir / "picture.png", [vocals.track, *map(FileTrack, paths[:2])], model_dir)
+  tracks = [vocals.track, *map(FileTrack, paths[:2])]
+  _draw(output_dir / "picture.png", tracks, model_dir, job.chance_nats)
   files.write_json(details_path, job.details(levels))
   store.delete()
   return [*paths, output_dir / "picture.png", details_path]
@@ -73,8 +74,8 @@ def _write(path: pathlib.Path, channels: int, sample_rate_hz: int, blocks: Itera
       write(block)
 
 
-def _draw(path: pathlib.Path, tracks: list[Track], model_dir: str | os.PathLike) -> None:
+def _draw(path: pathlib.Path, tracks: list[Track], model_dir: str | os.PathLike, chance_nats: float) -> None:
   """The beginning of vocals, instrumental and mix: a picture of hours would show nothing and take minutes."""
   names = ("vocals (input)", "instrumental (generated)", "mix")
   beginnings = {name: to_mono(first_seconds(track, PICTURE_SECONDS)) for name, track in zip(names, tracks)}
-  picture.draw(path, beginnings, tracks[0].sample_rate_hz, model_dir)
+  picture.draw(path, beginnings, tracks[0].sample_rate_hz, model_dir, chance_nats)

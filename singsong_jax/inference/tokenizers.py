@@ -23,14 +23,16 @@ class Tokenizers:
   semantics: SemanticEncoder
 
   def check(self, layout: SequenceLayout) -> None:
-    """Raises InputError where rates or code book sizes differ from what the model was built for."""
+    """Raises InputError where rates or code book sizes differ from what the model was built for.
+
+    The semantic encoder may hear another sample rate than the codec, whose the model's is.
+    """
     geometry, vocabulary = layout.geometry, layout.vocabulary
     facts = {
       "codec sample rate in Hz": (self.codec.sample_rate_hz, geometry.sample_rate_hz),
       "codec frames per second": (self.codec.frame_rate_hz, geometry.acoustic_rate_hz),
       "codec levels": (self.codec.num_levels, geometry.num_acoustic_levels),
       "codec codes per level": (self.codec.num_codes, vocabulary.num_acoustic_codes),
-      "semantic sample rate in Hz": (self.semantics.sample_rate_hz, geometry.sample_rate_hz),
       "semantic frames per second": (self.semantics.frame_rate_hz, geometry.semantic_rate_hz),
       "semantic codes": (self.semantics.num_codes, vocabulary.num_semantic_codes),
     }

@@ -42,10 +42,14 @@ class Vocals:
     """Its length after resampling."""
     return -(-self.num_samples * rate_hz // self.sample_rate_hz)
 
-  def windows(self, starts: Sequence[int], window_samples: int, rate_hz: int) -> Iterator[np.ndarray]:
-    """The mono voice at `rate_hz` from each of `starts`: float32 `[window_samples]`, zeros past its end."""
+  def windows(
+    self, starts_seconds: Sequence[float], window_seconds: float, rate_hz: int
+  ) -> Iterator[np.ndarray]:
+    """The mono voice at `rate_hz` from each start on: float32 `[samples of a window]`, zeros past its end."""
+    starts = [round(start * rate_hz) for start in starts_seconds]
     mono = (to_mono(block) for block in self.track.blocks())
-    return cut_windows(resample_blocks(mono, self.sample_rate_hz, rate_hz), starts, window_samples)
+    resampled = resample_blocks(mono, self.sample_rate_hz, rate_hz)
+    return cut_windows(resampled, starts, round(window_seconds * rate_hz))
 
 
 def check_vocals(track: Track, max_seconds: float = math.inf) -> Vocals:

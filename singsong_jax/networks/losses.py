@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 
@@ -24,7 +25,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, z_loss: float) -> tuple
 
 
 def block_cross_entropy(
-  logits: jax.Array, targets: jax.Array, block_starts: ArrayLike, block_size: int
+  logits: jax.Array, targets: jax.Array, block_starts: ArrayLike, block_size: int | np.ndarray
 ) -> jax.Array:
   """Negative log-likelihood when only the legal ids of each position compete: `[..., T]`, in nats.
 
@@ -32,10 +33,15 @@ def block_cross_entropy(
     logits: float32 `[..., T, V]`.
     targets: ids `[..., T]`, each in its block.
     block_starts: `[T]`; the legal ids of position t are `block_starts[t] … + block_size - 1`.
+    block_size: of every position, or of each `[T]`.
   """
-  ids = jnp.asarray(block_starts)[:, None] + jnp.arange(block_size)  # [T, block_size]
+  size = int(np.max(block_size))
+  ids = jnp.asarray(block_starts)[:, None] + jnp.arange(size)  # [T, size]
+  ids = jnp.minimum(ids, logits.shape[-1] - 1)  # a smaller block may be the last
   # Gathered, not masked: only the block is read, which is a twelfth of the fine stage's logits.
-  legal = jnp.take_along_axis(logits, jnp.broadcast_to(ids, (*logits.shape[:-1], block_size)), axis=-1)
+  legal = jnp.take_along_axis(logits, jnp.broadcast_to(ids, (*logits.shape[:-1], size)), axis=-1)
+  if np.min(block_size) < size:
+    legal = jnp.where(np.arange(size) < np.asarray(block_size)[:, None], legal, -jnp.inf)
   return jax.nn.logsumexp(legal, axis=-1) - _at(logits, targets)
 
 
@@ -51,7 +57,7 @@ def loss_and_metrics(
   *,
   z_loss: float,
   block_starts: ArrayLike,
-  block_size: int,
+  block_size: int | np.ndarray,
   groups: Mapping[str, slice],
 ) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
   """Summed cross-entropy over all ids plus z-loss (t5x), and metrics as `(sum, weight)`.

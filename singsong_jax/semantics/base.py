@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from singsong_jax.audio import fitted_file
-from singsong_jax.semantics import logmel
+from singsong_jax.audio.specs import Catalogue, Unfitted, fitted_already
 
 
 class SemanticEncoder(Protocol):
@@ -34,8 +34,23 @@ class SemanticEncoder(Protocol):
     """SHA-256 (hex) of everything that codes depend on."""
 
 
-# An encoder is one file in this folder and one entry here: kind → constructor from its file.
-KINDS = {logmel.KIND: logmel.LogMelEncoder.from_file}
+# An encoder is one file in this folder and one entry here: kind → the class that `from_file` makes one of.
+PUBLIC = {
+  "hubert": "singsong_jax.semantics.hubert:HubertFeatures",
+  "mert": "singsong_jax.semantics.hubert:MertFeatures",
+  "muq": "singsong_jax.semantics.musicfm:MuqFeatures",
+  "musicfm": "singsong_jax.semantics.musicfm:MusicFmFeatures",
+  "w2v_bert_2": "singsong_jax.semantics.w2v_bert_2:W2vBert2Features",
+}
+KINDS = {
+  "logmel": "singsong_jax.semantics.logmel:LogMelEncoder",
+  "w2v_bert": "singsong_jax.semantics.w2v_bert:W2vBertEncoder",
+  **dict.fromkeys(PUBLIC, "singsong_jax.semantics.pretrained:PretrainedEncoder"),
+}
+# What `--semantics` may say besides a path; see `audio/specs.py`.
+EMBEDDED = ("w2v_bert",)
+FITTED = {"logmel": "singsong_jax.semantics.logmel:LogMelRecipe"}
+_CATALOGUE = Catalogue("semantics", KINDS, EMBEDDED, FITTED, PUBLIC)
 
 
 def load_semantic_encoder(path: str | os.PathLike) -> SemanticEncoder:
@@ -45,3 +60,17 @@ def load_semantic_encoder(path: str | os.PathLike) -> SemanticEncoder:
     InputError: no such file, or not a semantic encoder's.
   """
   return fitted_file.load_kind(path, KINDS, "semantic encoder")
+
+
+def semantic_encoder_or_unfitted(spec: str) -> SemanticEncoder | Unfitted:
+  """What `--semantics=spec` stands for: a name, `kind:SOURCE` or a path; see `audio/specs.py`.
+
+  Raises:
+    InputError: it stands for nothing, or its file, its weights or a package is missing.
+  """
+  return _CATALOGUE.load(spec)
+
+
+def semantic_encoder_from_spec(spec: str) -> SemanticEncoder:
+  """As `semantic_encoder_or_unfitted`, but raises InputError for one that is yet to be fitted on songs."""
+  return fitted_already(semantic_encoder_or_unfitted(spec), _CATALOGUE, spec)

@@ -11,8 +11,8 @@ number of codes. As there, normalisation is per dimension over the corpus, not p
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import numpy as np
 import scipy.fft
@@ -121,6 +121,24 @@ class LogMelEncoder:
     encoder = cls(settings=LogMelSettings(**file.settings), source=file.source, **arrays)
     encoder.encode(np.zeros(1, np.float32))  # shapes that do not fit raise here
     return encoder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogMelRecipe:
+  """An encoder before it has heard songs: an `audio.specs.Unfitted`. See `fit_logmel_encoder`."""
+
+  num_codes: int = 1024
+  settings: LogMelSettings = LogMelSettings()
+
+  @property
+  def sample_rate_hz(self) -> int:
+    return self.settings.sample_rate_hz
+
+  def fit(self, clips: Iterable[np.ndarray], seed: int) -> LogMelEncoder:
+    return fit_logmel_encoder(list(clips), seed, self.num_codes, self.settings)
+
+  def describe(self) -> dict[str, Any]:
+    return {"kind": KIND, **dataclasses.asdict(self)}
 
 
 _ARRAYS = ("mel_filters", "chroma_filters", "mean", "scale", "centroids")

@@ -15,12 +15,11 @@ from singsong_jax.errors import InputError
 from singsong_jax.networks import flops, losses
 from singsong_jax.networks.cached_decoder import CachedDecoder
 from singsong_jax.networks.decoder_only import DecoderOnly, DecoderOnlyConfig
-from singsong_jax.systems.base import Batch, Params
+from singsong_jax.systems.base import Batch, Params, Sums
 from singsong_jax.systems.memory import decoding_bytes
 from singsong_jax.tokens.fine import BOS_ID, FineLayout
 
 gin.external_configurable(DecoderOnlyConfig)
-gin.external_configurable(FineLayout)
 
 SAMPLING = SamplingOptions(temperature=0.6)  # AudioLM's for stage 3 (§IV-B); SingSong gives none
 
@@ -59,14 +58,15 @@ class Fine:
     return self.module.init(rng, jnp.ones((1, 1), jnp.int32), enable_dropout=False)["params"]
 
   def loss(
-    self, params: Params, batch: Batch, dropout_rng: jax.Array | None
-  ) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
+    self, params: Params, batch: Batch, dropout_rng: jax.Array | None, step: jax.Array | None = None
+  ) -> tuple[jax.Array, Sums]:
     """Summed cross-entropy over all ids plus z-loss (t5x), at the fine positions only.
 
     Args:
       params: from `init`, boxed or not.
       batch: int32 `decoder_{input_tokens, target_tokens, loss_weights} [B, T]`, T being the layout's length.
       dropout_rng: None turns dropout off.
+      step: not read.
 
     Returns:
       The sum, and the metrics of `losses.loss_and_metrics` for 'fine' and for each 'level_…' of the codec.

@@ -21,7 +21,7 @@ from singsong_jax.errors import InputError
 from singsong_jax.networks import flops, losses
 from singsong_jax.networks.cached_decoder import CachedDecoder
 from singsong_jax.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-from singsong_jax.systems.base import Batch, Params
+from singsong_jax.systems.base import Batch, Params, Sums
 from singsong_jax.systems.memory import decoding_bytes, encoding_bytes
 from singsong_jax.tokens.featurization import FEATURIZATIONS, NOISE_SIGMA, SequenceLayout, layouts
 from singsong_jax.tokens.vocabulary import BOS_ID, Vocabulary
@@ -59,8 +59,6 @@ class SingSong:
     _check_choice("features", self.features, FEATURIZATIONS)
     _check_choice("vocals", self.vocals, NOISE_SIGMA)
     object.__setattr__(self, "network", self.network.with_vocabulary(self.vocabulary.size))
-    if len(set(self.target_layout.block_sizes)) > 1:
-      raise InputError(f"semantic and acoustic code books must be of one size, got {self.vocabulary}")
 
   @property
   def input_layout(self) -> SequenceLayout:
@@ -88,8 +86,8 @@ class SingSong:
     return self.module.init(rng, token, token, enable_dropout=False)["params"]
 
   def loss(
-    self, params: Params, batch: Batch, dropout_rng: jax.Array | None
-  ) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
+    self, params: Params, batch: Batch, dropout_rng: jax.Array | None, step: jax.Array | None = None
+  ) -> tuple[jax.Array, Sums]:
     """Summed cross-entropy over all ids plus z-loss (t5x), and metrics as `(sum, weight)`.
 
     Args:
@@ -97,6 +95,7 @@ class SingSong:
       batch: int32 `encoder_input_tokens [B, S]` and `decoder_{input_tokens, target_tokens,
         loss_weights} [B, T]`, S and T being the layouts' lengths.
       dropout_rng: None turns dropout off.
+      step: not read.
 
     Returns:
       The sum, and 'loss' (with z-loss), 'z_loss', 'accuracy', 'nll_semantic', 'nll_coarse', 'nll_level_q' of
@@ -197,8 +196,8 @@ class SingSong:
   def generation_bytes(self, rows: int) -> int:
     """Of `rows` rows with an encoder row each, in bytes; see `systems/memory.py`."""
     shapes = jax.eval_shape(self.init, jax.random.key(0))
-    length, block_size = self.target_layout.length, self.legal_blocks[1]
-    return decoding_bytes(self.network, shapes, rows, length, block_size) + encoding_bytes(
+    length, block_sizes = self.target_layout.length, self.legal_blocks[1]
+    return decoding_bytes(self.network, shapes, rows, length, int(block_sizes.max())) + encoding_bytes(
       self.network, rows, self.input_layout.length
     )
 
@@ -216,8 +215,8 @@ class SingSong:
     return cls(**settings)
 
   @property
-  def legal_blocks(self) -> tuple[np.ndarray, int]:
-    return self.target_layout.block_starts, int(self.target_layout.block_sizes[0])
+  def legal_blocks(self) -> tuple[np.ndarray, np.ndarray]:
+    return self.target_layout.block_starts, self.target_layout.block_sizes
 
   @property
   def _groups(self) -> dict[str, slice]:

@@ -223,6 +223,10 @@ def test_what_is_missing_or_wrong(songs, settings, tmp_path, replace):
     prepare(replace(settings, codec=str(tmp_path / "nowhere.npz")), songs, tmp_path / "out")
   with pytest.raises(InputError, match="separator 'magic' is unknown"):
     prepare(replace(settings, separator="magic"), songs, tmp_path / "out")
+  with pytest.raises(InputError, match=r"--codec=mdtc: it may be soundstream, mdct, .*; did you mean mdct\?"):
+    prepare(replace(settings, codec="mdtc"), songs, tmp_path / "out")
+  with pytest.raises(InputError, match=r"semantics.npz holds 'logmel', not a codec"):
+    prepare(replace(settings, codec=settings.semantics), songs, tmp_path / "out")
   with pytest.raises(InputError, match="--stems and --separator=simulated need each other"):
     prepare(replace(settings, separator="simulated"), songs, tmp_path / "out")
   assert not (tmp_path / "out").exists()
@@ -247,19 +251,24 @@ def test_the_fit_samples_training_songs_only(songs, settings, separator, tmp_pat
   settings = replace(settings, test_fraction=0.4, fit_clips=6)
   prepare(settings, songs, tmp_path / "out")
   found, data_dir = find_songs(songs)[0], DataDir(tmp_path / "out")
-  clips = fit_tokenizers.sample_clips(settings, data_dir, found)
-  splits = {song.id: song.split(settings) for song in found}
-  assert len(clips) == len({clip.clip_id for clip in clips}) == 6
-  assert {splits[clip.song_id] for clip in clips} == {"train"}
-  again = fit_tokenizers.sample_clips(settings, data_dir, found)
-  assert [clip.clip_id for clip in clips] == [clip.clip_id for clip in again]
+  members = fit_tokenizers.sample_clips(settings, data_dir, found)
+  assert sum(map(len, members.values())) == 6
+  assert {song.split(settings) for song in members} == {"train"}
+  assert members == fit_tokenizers.sample_clips(settings, data_dir, found)
+  clips = fit_tokenizers.FitClips(settings, data_dir, members, 8_000, clean=True)
+  for _ in range(2):  # it can be gone through again
+    assert [clip.shape for clip in clips] == [(8_000,)] * 3 * 6
 
 
-def test_foreign_tokenisers_are_refused(settings):
+@pytest.mark.parametrize(("frame_rate_hz", "sample_rate_hz"), [(86.1328125, 44_100), (25.0, 44_100.5)])
+def test_frames_and_samples_must_divide_a_clip(settings, frame_rate_hz, sample_rate_hz):
   class Foreign:
-    name, sample_rate_hz, frame_rate_hz, num_levels, num_codes = "foreign", 24_000, 75.0, 8, 1024
+    name, num_levels, num_codes = "foreign", 8, 1024
 
-  with pytest.raises(InputError, match=r"'foreign' hears 24000 Hz .* both must hear 16000 Hz"):
+  Foreign.frame_rate_hz, Foreign.sample_rate_hz = frame_rate_hz, sample_rate_hz
+  with pytest.raises(
+    InputError, match=r"semantics 'foreign' do not fit --window_seconds: .* not a whole number"
+  ):
     make_tokens.record_schema(settings, Foreign, Foreign)
 
 
@@ -290,11 +299,14 @@ def test_the_command_survives_sigkill(few_songs, settings, tmp_path, contents):
   assert contents(killed) == contents(tmp_path / "whole")
 
 
-@pytest.mark.slow
-def test_tokenisers_are_fitted_where_none_are_given(songs, separator, tmp_path):
-  settings = Settings(window_seconds=1.0, noise_draws=1, num_shards=1, fit_clips=2)
+def test_tokenisers_are_fitted_where_they_have_to_be(songs, separator, tmp_path):
+  settings = Settings(
+    codec="mdct,num_codes=16,num_levels=3", semantics="logmel,num_codes=8", window_seconds=1.0, noise_draws=1
+  )
   manifest = prepare(settings, songs, tmp_path / "out")
-  assert manifest["schema"]["vocabulary"]["num_acoustic_codes"] == 1024
+  assert manifest["schema"]["vocabulary"]["num_acoustic_codes"] == 16
+  assert manifest["schema"]["geometry"]["num_acoustic_levels"] == 3
+  assert manifest["job"]["semantics"]["num_codes"] == 8
   kept = {path.name: path.read_bytes() for path in (tmp_path / "out" / "tokenizers").iterdir()}
   (tmp_path / "out" / "manifest.json").unlink()
   prepare(settings, songs, tmp_path / "out")

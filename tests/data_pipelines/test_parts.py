@@ -78,16 +78,17 @@ class Fixed:
     return self.vocals
 
 
-def test_stems_sum_to_the_mix_at_both_rates():
+@pytest.mark.parametrize("rate_hz", [16_000, 24_000])
+def test_stems_sum_to_the_mix_at_both_rates(rate_hz):
   rng = np.random.default_rng(0)
   mix, vocals = rng.uniform(-0.5, 0.5, (2, 44_100)).astype(np.float32)
   stems = separate.separate(Fixed(vocals), make_clip(mix))
   assert stems.clip_id == "a.wav@20"
   np.testing.assert_allclose(stems.vocals + stems.instrumental, mix, atol=1e-6)
-  record = make_clips.to_record(stems)
+  record = make_clips.to_record(stems, rate_hz)
   total = record.vocals + record.instrumental
-  assert total.shape == (16_000,)
-  np.testing.assert_allclose(total, make_clips.resample(mix, 44_100, 16_000), atol=1e-5)
+  assert total.shape == (rate_hz,)
+  np.testing.assert_allclose(total, make_clips.resample(mix, 44_100, rate_hz), atol=1e-5)
 
 
 @pytest.mark.parametrize("vocals", [np.zeros(5, np.float32), np.full(10, np.nan, np.float32)])
@@ -105,6 +106,7 @@ def test_clip_records_keep_24_bits_and_what_exceeds_full_scale(tmp_path, peak):
     clip_id="é.wav@0",
     song_id="é.wav",
     offset_seconds=0.0,
+    sample_rate_hz=24_000,
     vocals=peak * waveform,
     instrumental=-0.5 * waveform,
     vocals_peak_rms_db=-np.inf,
@@ -114,7 +116,14 @@ def test_clip_records_keep_24_bits_and_what_exceeds_full_scale(tmp_path, peak):
   (read,) = clip_records.read_clips(tmp_path / "a")
   np.testing.assert_allclose(read.vocals, record.vocals, atol=max(1, 2 * peak) * 2**-23, rtol=0)
   np.testing.assert_allclose(read.instrumental, record.instrumental, atol=2**-23, rtol=0)
-  names = ("clip_id", "song_id", "offset_seconds", "vocals_peak_rms_db", "instrumental_peak_rms_db")
+  names = (
+    "clip_id",
+    "song_id",
+    "offset_seconds",
+    "sample_rate_hz",
+    "vocals_peak_rms_db",
+    "instrumental_peak_rms_db",
+  )
   assert [getattr(read, name) for name in names] == [getattr(record, name) for name in names]
 
 
@@ -127,6 +136,7 @@ def test_noise_is_the_papers_and_differs_by_seed_clip_and_draw():
     clip_id="a@0",
     song_id="a",
     offset_seconds=0.0,
+    sample_rate_hz=16_000,
     vocals=np.zeros(160_000, np.float32),
     instrumental=np.zeros(160_000, np.float32),
     vocals_peak_rms_db=0.0,
@@ -135,6 +145,8 @@ def test_noise_is_the_papers_and_differs_by_seed_clip_and_draw():
   noise = noisy_vocals.noisy_vocals(SETTINGS, record, draw=2)
   assert noise.std() == pytest.approx(0.01, rel=0.02) and noise.dtype == np.float32
   np.testing.assert_array_equal(noise, noisy_vocals.noisy_vocals(SETTINGS, record, draw=2))
+  faster = noisy_vocals.noisy_vocals(SETTINGS, record.resampled(24_000), draw=2)
+  assert faster.shape == (240_000,) and faster.std() == pytest.approx(0.01, rel=0.02)
 
 
 def test_reports_add_up(tmp_path):

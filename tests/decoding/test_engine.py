@@ -29,6 +29,14 @@ def test_short_spans_are_stepped_through_and_nothing_after_the_last_sample_is_re
   assert plan(200, ((0, 200),)) == []
 
 
+def test_no_sampled_piece_has_blocks_of_different_sizes():
+  sizes = np.repeat([16, 32], [100, 200])
+  assert plan(300, (), sizes) == pieces((0, 100, "s"), (100, 256, "s"), (256, 300, "s"))
+  assert plan(300, ((50, 200),), sizes) == pieces(
+    (0, 50, "s"), (50, 200, "forced"), (200, 256, "s"), (256, 300, "s")
+  )
+
+
 def test_guidance_by_hand():
   logits = np.array([[[3.0, 1.0]], [[1.0, 2.0]]])  # with and without the condition
   assert guide(logits, 2.0).tolist() == [[5.0, 0.0]]

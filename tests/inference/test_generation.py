@@ -55,7 +55,7 @@ def run_coarse(models, waveforms):
     noting = dataclasses.replace(models.coarse, system=system)
     windows = SlidingWindows.make(system.target_layout)
     stage = CoarseStage(dataclasses.replace(models, coarse=noting), windows, settings, StageTimes())
-    return system.calls, stage.run(waveforms, 4, store)
+    return system.calls, stage.run([{16_000: waveform} for waveform in waveforms], 4, store)
 
   return run
 

@@ -19,12 +19,12 @@ from singsong_jax.tokens.fine import FineLayout
 @pytest.mark.slow
 def test_the_picture_shows_something_with_and_without_a_loss_curve(tmp_path, voice):
   tracks = {"vocals": voice(1.0), "mix": voice(1.0, pitch_hz=100)}
-  picture.draw(tmp_path / "bare.png", tracks, 16_000, tmp_path)
+  picture.draw(tmp_path / "bare.png", tracks, 16_000, tmp_path, 6.93)
   metrics = tmp_path / "metrics"
   metrics.mkdir()
   rows = [json.dumps({"step": i, "loss": 9.0 - i}) for i in range(3)]
   (metrics / "train.jsonl").write_text("\n".join(rows) + "\n")
-  picture.draw(tmp_path / "full.png", tracks, 16_000, tmp_path)
+  picture.draw(tmp_path / "full.png", tracks, 16_000, tmp_path, 6.93)
   bare, full = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("bare", "full"))
   assert bare.shape == full.shape
   assert bare.std() > 10

@@ -44,7 +44,7 @@ def test_gin_takes_every_cell(checkout, name):
     arguments = composed(checkout, cell.arguments)
     files = [a.removeprefix("--gin_file=") for a in arguments if a.startswith("--gin_file=")]
     bindings = [a.removeprefix("--gin.").replace("=", " = ", 1) for a in arguments if a.startswith("--gin.")]
-    assert len(files) == 7 and f"MODEL_DIR = '{cell.model_dir}'" in bindings
+    assert len(files) == 9 and f"MODEL_DIR = '{cell.model_dir}'" in bindings
     gin.clear_config()
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from singsong_jax import code_sizes  # noqa: F401 (gin learns of them)
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
 from singsong_jax.networks.decoder_only import DecoderOnlyConfig
@@ -208,8 +209,10 @@ def test_a_vocabulary_of_another_size_is_refused():
 def test_gin_builds_it():
   config = """
     Fine.network = @DecoderOnlyConfig()
-    Fine.layout = @FineLayout()
-    FineLayout.chunk_seconds = 1.0
+    Fine.layout = @fine_layout()
+    fine_layout.chunk_seconds = 1.0
+    fine_layout.geometry = @Geometry()
+    Geometry.num_acoustic_levels = 8
     DecoderOnlyConfig.emb_dim = 16
     DecoderOnlyConfig.num_heads = 2
     DecoderOnlyConfig.head_dim = 8
@@ -221,4 +224,4 @@ def test_gin_builds_it():
     gin.parse_config(config)
     system = Fine()
     gin.clear_config()
-  assert system == Fine(network=NETWORK, layout=FineLayout(chunk_seconds=1.0))
+  assert system == Fine(network=NETWORK, layout=FineLayout(num_levels=8, chunk_seconds=1.0))

@@ -36,7 +36,8 @@ def write_data_dir(folder, num_records=NUM_RECORDS, seed=0, num_shards=2, schema
       write_records(path, examples[shard::num_shards])
   splits = {split: {"records": count, "shards": num_shards} for split, count in num_records.items()}
   manifest = {"schema": schema.describe(), "splits": splits, "seed": seed}
-  manifest["tokenizers"] = {"codec": {"fingerprint": tokenizers}, "semantics": {"fingerprint": "s"}}
+  prints = {"codec": tokenizers, "semantics": "s"}
+  manifest["tokenizers"] = {part: {"name": f"toy {part}", "fingerprint": f} for part, f in prints.items()}
   (folder / "manifest.json").write_text(json.dumps(manifest))
   return folder
 

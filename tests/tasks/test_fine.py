@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from singsong_jax.errors import InputError
 from singsong_jax.tokens.fine import BOS_ID, FineLayout
-from singsong_jax.tokens.windows import Geometry
 from tasks import datasets, fine
 from tasks.schema import RecordSchema, shard_paths, write_records
 
@@ -16,8 +15,8 @@ NAMES = {"decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights"
 
 
 @pytest.fixture
-def examples(geometry):
-  return fine.FineExamples(layout=LAYOUT, geometry=geometry)
+def examples():
+  return fine.FineExamples(layout=LAYOUT)
 
 
 @pytest.fixture
@@ -101,9 +100,9 @@ def test_a_restored_iterator_goes_on_exactly(make_iterator, tmp_path):
     np.testing.assert_array_equal(next(fresh)["decoder_target_tokens"], batch["decoder_target_tokens"])
 
 
-def test_a_position_with_other_chunks_is_refused(make_iterator, geometry, tmp_path):
+def test_a_position_with_other_chunks_is_refused(make_iterator, tmp_path):
   make_iterator().save(tmp_path)
-  other = fine.FineExamples(layout=FineLayout(chunk_seconds=0.2), geometry=geometry)
+  other = fine.FineExamples(layout=FineLayout(chunk_seconds=0.2))
   with pytest.raises(InputError, match=r"chunk_seconds was 0.16 and is now 0.2"):
     make_iterator(examples=other).restore(tmp_path)
 
@@ -125,7 +124,7 @@ def test_an_illegal_code_is_named(make_iterator, data_dir, schema, make_record):
 
 def test_a_corpus_of_its_own(tmp_path, make_data_dir, geometry):
   folder = make_data_dir(tmp_path / "more", schema=RecordSchema(geometry=geometry))
-  name = fine.register_corpus("choirs", str(folder), layout=LAYOUT, geometry=geometry)
+  name = fine.register_corpus("choirs", str(folder), layout=LAYOUT)
   try:
     assert name == "singsong_choirs_fine"
     (example,) = seqio.get_mixture_or_task(name).get_dataset(split="train").take(1)
@@ -135,17 +134,13 @@ def test_a_corpus_of_its_own(tmp_path, make_data_dir, geometry):
 
 
 @pytest.mark.parametrize(
-  ("layout", "geometry", "message"),
+  ("change", "message"),
   [
-    (
-      FineLayout(chunk_seconds=3),
-      Geometry(window_seconds=2),
-      "chunk_seconds is 3, longer than a window of 2 s",
-    ),
-    (FineLayout(num_levels=8), Geometry(), "levels: the fine stage has 8, what it is to refine has 12"),
-    (FineLayout(num_acoustic_codes=16), Geometry(), "codes per level: the fine stage has 16"),
+    ({"chunk_seconds": 3}, "chunk_seconds is 3, the clips of .* last 0.4 s"),
+    ({"num_levels": 8}, "num_acoustic_levels=12, but the model has 8; its codec is 'toy codec'"),
+    ({"num_acoustic_codes": 16}, "num_acoustic_codes=1024, but the model has 16"),
   ],
 )
-def test_a_layout_that_does_not_fit_the_records_is_refused(layout, geometry, message):
+def test_a_layout_that_does_not_fit_the_records_is_refused(make_iterator, change, message):
   with pytest.raises(InputError, match=message):
-    fine.FineExamples(layout=layout, geometry=geometry)
+    make_iterator(examples=fine.FineExamples(layout=FineLayout(**{"chunk_seconds": 0.16} | change)))
