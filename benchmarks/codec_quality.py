@@ -1,140 +1,278 @@
-"""What the two classical tokenizers keep of songs they were not fitted on.
+"""What tokenisers keep of songs and of a voice that none of them was trained on.
 
-    python -m benchmarks.codec_quality --picture=codec.png
+    python -m benchmarks.codec_quality --pictures=FOLDER --output=benchmarks/results/codec_quality.json
+    python -m benchmarks.codec_quality --codecs=soundstream --codecs=dac:FOLDER --encoders=
 
-About a minute on 2 cores; prints the tables of docs/tokenizers.md.
+Prints the tables of docs/tokenizers.md. Everything is compared at 16 kHz, Opus at 6 kbps among it.
 """
 
-import collections
+import pathlib
+import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import librosa
-import matplotlib
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from singsong_jax.audio import io, noise, synthesis
-from singsong_jax.codecs import mdct
-from singsong_jax.semantics import logmel
+from benchmarks import opus, reports, semantic_codes
+from benchmarks.codec_audio import HELD_OUT_CORPUS, STEMS, Clip, corpus_songs, spoken_clips, stem_clips
+from singsong_jax import cli, files
+from singsong_jax.audio.code_usage import code_usage
+from singsong_jax.audio.distances import log_mel_distance, si_sdr_db
+from singsong_jax.audio.noise import add_noise
+from singsong_jax.audio.specs import is_unfitted
+from singsong_jax.audio.spectrograms import draw_spectrograms
+from singsong_jax.audio.synthesis import Song
+from singsong_jax.codecs.base import Codec, codec_or_unfitted
+from singsong_jax.inference.reconstruction import bitrate_kbps, levels_label
+from singsong_jax.semantics.base import SemanticEncoder, semantic_encoder_or_unfitted
 from singsong_jax.tokens.featurization import NOISE_SIGMA
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+_CODECS = flags.DEFINE_multi_string(
+  "codecs", ["soundstream", "mdct"], "What --codec may say; may be repeated."
+)
+_ENCODERS = flags.DEFINE_multi_string(
+  "encoders", ["w2v_bert", "logmel"], "What --semantics may say; may be repeated. Empty: none."
+)
+_FIT_SONGS = flags.DEFINE_integer(
+  "fit_songs", 32, "Songs that classical tokenisers are fitted on, and chords are known of.", lower_bound=1
+)
+_TEST_SONGS = flags.DEFINE_integer("test_songs", 8, "Other songs, to measure on.", lower_bound=1)
+_SECONDS = flags.DEFINE_integer("song_seconds", 10, "Length of each song.", lower_bound=3)
+_PICTURES = flags.DEFINE_string("pictures", None, "Folder for spectrograms by number of levels.")
 
-FIT_SONGS = flags.DEFINE_integer("fit_songs", 32, "Synthesised songs both tokenizers are fitted on.")
-TEST_SONGS = flags.DEFINE_integer("test_songs", 4, "Other songs, to measure on.")
-SECONDS = flags.DEFINE_integer("seconds", 10, "Length of each song.")
-PICTURE = flags.DEFINE_string("picture", None, "Where to draw spectrograms of original and decodings.")
-
-RATE_HZ = mdct.MdctSettings().sample_rate_hz
 LEVELS = (1, 2, 4, 8, 12)
+RATE_HZ = opus.RATE_HZ
+SINES_HZ, AMPLITUDES = (110.0, 261.6, 440.0, 1000.0, 2500.0), (0.05, 0.2, 0.5)
+FIRST_LEVEL_SHARE, EVERY_LEVEL_SHARE = 0.9, 0.6
+_PICTURE_SECONDS = 5
+
+Sets = Mapping[str, Sequence[Clip]]  # 'vocals', 'instrumental', 'mix' and 'voice' → clips
 
 
-def make_songs(seeds: range) -> tuple[np.ndarray, list[dict]]:
-  """Vocals and instrumentals float32 `[songs, 2, samples]`, and the songs' annotations."""
-  songs = [synthesis.synthesize_song(seed, SECONDS.value, sample_rate_hz=44_100) for seed in seeds]
-  stems = np.stack([[song.vocals, song.instrumental] for song in songs])
-  return io.resample(stems, 44_100, RATE_HZ), [song.annotation for song in songs]
+def fit_codec(spec: str, songs: Sequence[Song]) -> Codec:
+  codec = codec_or_unfitted(spec)
+  if not is_unfitted(codec):
+    return codec
+  clips = [*stem_clips(songs, "vocals"), *stem_clips(songs, "instrumental")]
+  return codec.fit([clip.at(codec.sample_rate_hz) for clip in clips], seed=0)
 
 
-def timed(what: str, function, *args):
-  start = time.perf_counter()
-  result = function(*args)
-  print(f"{what}: {time.perf_counter() - start:.3f} s")
-  return result
+def fit_encoder(spec: str, songs: Sequence[Song]) -> SemanticEncoder:
+  encoder = semantic_encoder_or_unfitted(spec)
+  if not is_unfitted(encoder):
+    return encoder
+  vocals, instrumentals = (
+    [clip.at(encoder.sample_rate_hz) for clip in stem_clips(songs, stem)]
+    for stem in ("vocals", "instrumental")
+  )
+  noisy = [add_noise(clip, NOISE_SIGMA["noisy"], seed) for seed, clip in enumerate(vocals)]
+  return encoder.fit([*noisy, *instrumentals], seed=0)
 
 
-def log_mel_db(waveform: np.ndarray) -> np.ndarray:
-  power = librosa.feature.melspectrogram(y=waveform, sr=RATE_HZ, n_fft=1024, hop_length=256, n_mels=64)
-  return 10 * np.log10(np.maximum(power / 1024, 1e-6))
+def codec_report(codec: Codec, sets: Sets) -> dict[str, Any]:
+  """Fidelity by set and number of levels, usage by level, sines, times."""
+  counts = [count for count in LEVELS if count <= codec.num_levels]
+  codes = {
+    name: [codec.encode(clip.at(codec.sample_rate_hz)) for clip in clips] for name, clips in sets.items()
+  }
+  of_songs = np.concatenate([of_clip for stem in STEMS for of_clip in codes[stem]])
+  report = {
+    "name": codec.name,
+    "fingerprint": codec.fingerprint(),
+    "sample_rate_hz": codec.sample_rate_hz,
+    "frame_rate_hz": codec.frame_rate_hz,
+    "kbps": {count: bitrate_kbps(codec, count) for count in counts},
+    "fidelity": {
+      name: {count: fidelity(clips, decode(codec, codes[name], count)) for count in counts}
+      for name, clips in sets.items()
+    },
+    "frames": len(of_songs),
+    "usage": [level._asdict() for level in code_usage(of_songs, codec.num_codes)],
+    "sines": {f"{hz:g}": sine_report(codec, hz) for hz in SINES_HZ},
+    **times(codec, sets["mix"][0]),
+  }
+  return report | {"gates": gates(report)}
 
 
-def entropy_nats(codes: np.ndarray, num_codes: int) -> float:
-  shares = np.bincount(codes.ravel(), minlength=num_codes) / codes.size
-  return float(-np.sum(shares * np.log(np.maximum(shares, 1e-12))))
+def decode(codec: Codec, codes: Sequence[np.ndarray], levels: int) -> list[np.ndarray]:
+  """Codes `[frames, num_levels]` of clips to float32 `[samples]` at RATE_HZ."""
+  return [Clip(codec.decode(of_clip[:, :levels]), codec.sample_rate_hz).at(RATE_HZ) for of_clip in codes]
 
 
-def report_codec(codec: mdct.MdctCodec, clips: np.ndarray) -> np.ndarray:
-  """Prints quality and entropy by number of levels; returns the codes of `clips` `[clips, samples]`."""
-  codes = codec.encode(clips)
-  print("levels  SNR dB  log-mel L1 dB  entropy of the last level, nats  codes in use")
-  for levels in LEVELS:
-    decoded = codec.decode(codes[..., :levels])
-    snr_db = 10 * np.log10(np.sum(clips**2) / np.sum((decoded - clips) ** 2))
-    distance_db = np.abs(log_mel_db(decoded) - log_mel_db(clips)).mean()
-    last = codes[..., levels - 1]
-    entropy, used = entropy_nats(last, codec.num_codes), len(np.unique(last))
-    print(f"{levels:6d} {snr_db:7.1f} {distance_db:14.2f} {entropy:32.2f} {used:13d}")
-  return codes
+def fidelity(clips: Sequence[Clip], decoded: Sequence[np.ndarray]) -> dict[str, float]:
+  """Means over clips; the decoded ones `[≥ samples]`."""
+  originals = [clip.at(RATE_HZ) for clip in clips]
+  pairs = [(original, waveform[: len(original)]) for original, waveform in zip(originals, decoded)]
+  return {
+    "si_sdr_db": float(np.mean([si_sdr_db(*pair) for pair in pairs])),
+    "log_mel_l1": float(np.mean([log_mel_distance(*pair, RATE_HZ) for pair in pairs])),
+  }
 
 
-def report_sines(codec: mdct.MdctCodec) -> None:
-  print("sine Hz   decoded Hz   level error, dB, at amplitude .05, .2, .5")
-  times = np.arange(2 * RATE_HZ) / RATE_HZ
-  for hz in (110.0, 261.6, 440.0, 1000.0, 2500.0):
-    sines = np.array([[0.05], [0.2], [0.5]]) * np.sin(2 * np.pi * hz * times)
-    decoded = codec.decode(codec.encode(sines))[:, RATE_HZ // 2 : -RATE_HZ // 2]  # bins of 1 Hz
-    peaks = np.abs(np.fft.rfft(decoded * np.hanning(RATE_HZ))).argmax(axis=-1)
-    errors_db = 20 * np.log10(np.sqrt(2 * np.mean(decoded**2, axis=-1)) / [0.05, 0.2, 0.5])
-    print(f"{hz:7.1f}   {peaks}   {np.round(errors_db, 1)}")
+def gates(report: Mapping[str, Any]) -> dict[str, bool]:
+  """What a good codec passes."""
+  shares = [level["share"] for level in report["usage"]]
+  distances = {
+    name: [row["log_mel_l1"] for row in rows.values()] for name, rows in report["fidelity"].items()
+  }
+  return {
+    "level 1 uses 90 % of its codes": shares[0] >= FIRST_LEVEL_SHARE,
+    "every level uses 60 % of its codes": min(shares) >= EVERY_LEVEL_SHARE,
+    **{f"log-mel L1 of {name} falls": bool(np.all(np.diff(row) < 0)) for name, row in distances.items()},
+  }
 
 
-def chord_labels(annotation: dict, frames: int, frame_rate_hz: float) -> list[str]:
-  """The chord at each frame's centre."""
-  centres = (np.arange(frames) + 0.5) / frame_rate_hz
-  beats = np.searchsorted(annotation["beats_seconds"], centres) - 1
-  return [annotation["chords"][beat] for beat in np.clip(beats, 0, len(annotation["chords"]) - 1)]
+def sine_report(codec: Codec, hz: float) -> dict[str, list[float]]:
+  """Where a sine of each of AMPLITUDES is found after decoding, in Hz, and how much louder it is, in dB."""
+  rate_hz = codec.sample_rate_hz
+  sine = np.float32(np.sin(2 * np.pi * hz * np.arange(2 * rate_hz) / rate_hz))
+  found_hz, errors_db = [], []
+  for amplitude in AMPLITUDES:
+    decoded = codec.decode(codec.encode(amplitude * sine))[rate_hz // 2 :][:rate_hz]  # bins of 1 Hz
+    found_hz.append(int(np.abs(np.fft.rfft(decoded * np.hanning(rate_hz))).argmax()))
+    rms = np.sqrt(2 * np.mean(np.square(decoded, dtype=np.float64)))
+    errors_db.append(round(float(20 * np.log10(max(rms, 1e-6) / amplitude)), 1))
+  return {"found_hz": found_hz, "level_error_db": errors_db}
 
 
-def codes_and_chords(encoder: logmel.LogMelEncoder, songs: tuple) -> list[tuple[int, str]]:
-  """(semantic code of the instrumental, true chord) of every frame."""
-  pairs = []
-  for stems, annotation in zip(*songs):
-    codes = encoder.encode(stems[1])
-    pairs += zip(codes.tolist(), chord_labels(annotation, len(codes), encoder.frame_rate_hz))
-  return pairs
+def times(codec: Codec, clip: Clip) -> dict[str, float]:
+  """Seconds of work per second of sound. Both have been called with this length before."""
+  waveform = clip.at(codec.sample_rate_hz)
+  codes = codec.encode(waveform)
+  seconds = len(waveform) / codec.sample_rate_hz
+  return {
+    "encode_real_time_factor": round(shortest(lambda: codec.encode(waveform)) / seconds, 5),
+    "decode_real_time_factor": round(shortest(lambda: codec.decode(codes)) / seconds, 5),
+  }
 
 
-def report_chords(encoder: logmel.LogMelEncoder, fit: tuple, test: tuple) -> None:
-  """How often the chord a code mostly stood for in the fitted songs is right in the test songs."""
-  seen = collections.defaultdict(collections.Counter)
-  for code, chord in codes_and_chords(encoder, fit):
-    seen[code][chord] += 1
-  usual = {code: chords.most_common(1)[0][0] for code, chords in seen.items()}
-  right = [usual.get(code) == chord for code, chord in codes_and_chords(encoder, test)]
-  print(f"chord named by the semantic code of the instrumental: {np.mean(right):.2f} of frames right")
+def shortest(call: Callable[[], Any], runs: int = 3) -> float:
+  """Seconds."""
+  seconds = []
+  for _ in range(runs):
+    started = time.perf_counter()
+    call()
+    seconds.append(time.perf_counter() - started)
+  return min(seconds)
 
 
-def draw(codec: mdct.MdctCodec, clips: np.ndarray, codes: np.ndarray, path: str) -> None:
-  """Columns: vocals, instrumental of the first test song; rows: original, then 1, 4, 12 levels."""
-  figure, axes = plt.subplots(4, 2, figsize=(16, 14), layout="constrained")
-  for column, name in enumerate(("vocals", "instrumental")):
-    rows = {f"{levels} levels": codec.decode(codes[column, :, :levels]) for levels in (1, 4, 12)}
-    for axis, (title, waveform) in zip(axes[:, column], {"original": clips[column], **rows}.items()):
-      power_db = librosa.amplitude_to_db(np.abs(librosa.stft(waveform, n_fft=1024)), amin=1e-3)
-      extent = (0, len(waveform) / RATE_HZ, 0, RATE_HZ / 2)
-      axis.imshow(power_db, origin="lower", aspect="auto", vmin=-40, vmax=40, extent=extent)
-      axis.set(title=f"{name}, {title}", xlabel="seconds", ylabel="Hz", xlim=(0, 5))
-  figure.savefig(path, dpi=70)
+def opus_report(sets: Sets) -> dict[str, dict[str, float]]:
+  """By set: fidelity, and the kbps that were really taken."""
+  report = {}
+  for name, clips in sets.items():
+    decoded, kbps = zip(*(opus.code(clip.at(RATE_HZ)) for clip in clips))
+    report[name] = {"kbps": float(np.mean(kbps)), **fidelity(clips, decoded)}
+  return report
+
+
+def draw(folder: pathlib.Path, codecs: Mapping[str, Codec], sets: Sets) -> None:
+  """The first clips of 'mix' and 'voice', each as a picture: a column a codec, a row a number of levels."""
+  for name in {"mix", "voice"} & sets.keys():
+    clip, columns = sets[name][0], {}
+    original = clip.at(RATE_HZ)
+    for spec, codec in codecs.items():
+      codes = [codec.encode(clip.at(codec.sample_rate_hz))]
+      columns[spec] = {"original": original} | {
+        levels_label(count): decode(codec, codes, count)[0] for count in LEVELS if count <= codec.num_levels
+      }
+    if opus.is_available():
+      decoded, kbps = opus.code(original)
+      columns["Opus"] = {"original": original, f"{kbps:.1f} kbps": decoded}
+    shown = {
+      column: {title: waveform[: _PICTURE_SECONDS * RATE_HZ] for title, waveform in rows.items()}
+      for column, rows in columns.items()
+    }
+    draw_spectrograms(folder / f"{name}.png", shown, RATE_HZ)
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+  """As Markdown."""
+  sets = report["sets"]
+  headings = ["codec", "levels", "kbps"]
+  for name in sets:
+    headings += [f"{name}: SI-SDR, dB", "log-mel L1"]
+  print("\nMeans over clips:\n")
+  reports.print_table(headings, fidelity_rows(report, list(sets)))
+  for spec, codec in report["codecs"].items():
+    print(f"\n{spec}: codes in use of {codec['frames']} frames of {', '.join(STEMS)}\n")
+    usage = enumerate(codec["usage"], start=1)
+    rows = ([str(i), f"{level['share']:.0%}", f"{level['perplexity']:.0f}"] for i, level in usage)
+    reports.print_table(["level", "in use", "perplexity"], rows)
+    for gate, passed in codec["gates"].items():
+      print(f"{'passed' if passed else 'MISSED'}: {gate}")
+    print(f"\n{spec}: sines at amplitudes {AMPLITUDES}\n")
+    sines = ([hz, str(row["found_hz"]), str(row["level_error_db"])] for hz, row in codec["sines"].items())
+    reports.print_table(["Hz", "found at", "level error, dB"], sines)
+  print("\nSeconds of work for a second of sound:\n")
+  speeds = (
+    [spec, f"{codec['encode_real_time_factor']:.4f}", f"{codec['decode_real_time_factor']:.4f}"]
+    for spec, codec in report["codecs"].items()
+  )
+  reports.print_table(["codec", "encode", "decode"], speeds)
+  if report["encoders"]:
+    print("\nSemantic codes:\n")
+    rows = (
+      [spec, f"{row['share']:.0%}", f"{row['entropy_nats']:.2f}", f"{row['chord_accuracy']:.0%}"]
+      for spec, row in report["encoders"].items()
+    )
+    reports.print_table(["encoder", "in use", "entropy, nats", "chord right"], rows)
+
+
+def fidelity_rows(report: Mapping[str, Any], sets: Sequence[str]) -> list[list[str]]:
+  """Cells of a table: each codec with each number of levels, then Opus."""
+  cells = lambda row: [f"{row['si_sdr_db']:.1f}", f"{row['log_mel_l1']:.2f}"]
+  table = []
+  for spec, codec in report["codecs"].items():
+    for count, kbps in codec["kbps"].items():
+      measured = [cell for name in sets for cell in cells(codec["fidelity"][name][count])]
+      table.append([spec, str(count), f"{kbps:g}", *measured])
+  if found := report["opus"]:
+    taken = sorted(row["kbps"] for row in found.values())
+    measured = [cell for name in sets for cell in cells(found[name])]
+    table.append(["Opus", "", f"{taken[0]:.1f} … {taken[-1]:.1f}", *measured])
+  return table
 
 
 def main(_) -> None:
-  fit, test = make_songs(range(FIT_SONGS.value)), make_songs(range(10_000, 10_000 + TEST_SONGS.value))
-  fit_clips, test_clips = (stems.reshape(-1, stems.shape[-1]) for stems, _ in (fit, test))
-  codec = timed("codec fit", mdct.fit_mdct_codec, fit_clips)
-  codes = report_codec(codec, test_clips)
-  timed("codec encode, one clip", codec.encode, test_clips[0])
-  report_sines(codec)
-  noisy = [noise.add_noise(clip, NOISE_SIGMA["noisy"], seed) for seed, clip in enumerate(fit[0][:, 0])]
-  encoder = timed("semantics fit", logmel.fit_logmel_encoder, [*noisy, *fit[0][:, 1]])
-  timed("semantics encode, one clip", encoder.encode, test_clips[0])
-  semantic = encoder.encode(test_clips)
-  print(f"semantic entropy: {entropy_nats(semantic, encoder.num_codes):.2f} nats,", end=" ")
-  print(f"{len(np.unique(semantic))} codes in use, of {semantic.size} frames")
-  report_chords(encoder, fit, test)
-  if PICTURE.value:
-    draw(codec, test_clips, codes, PICTURE.value)
+  if _PICTURES.value:
+    files.make_folder(_PICTURES.value)
+  known = corpus_songs(0, _FIT_SONGS.value, _SECONDS.value)
+  test = corpus_songs(HELD_OUT_CORPUS, _TEST_SONGS.value, _SECONDS.value)
+  codecs = {spec: fit_codec(spec, known) for spec in _CODECS.value}
+  encoders = {spec: fit_encoder(spec, known) for spec in _ENCODERS.value if spec}
+  sets = {stem: stem_clips(test, stem) for stem in STEMS}
+  if spoken := spoken_clips():
+    sets["voice"] = spoken
+  else:
+    progress("no set 'voice': espeak-ng is not installed (Debian's package espeak-ng)")
+  if not opus.is_available():
+    progress("no Opus: this libsndfile is built without it")
+  report: dict[str, Any] = {
+    "machine": reports.describe_machine(),
+    "held_out_corpus": HELD_OUT_CORPUS,
+    "sets": {name: {"clips": len(clips)} for name, clips in sets.items()},
+    "codecs": {},
+    "opus": opus_report(sets) if opus.is_available() else None,
+    "encoders": {},
+  }
+  for spec, codec in codecs.items():
+    progress(f"measuring the codec {spec}")
+    report["codecs"][spec] = codec_report(codec, sets)
+  for spec, encoder in encoders.items():
+    progress(f"measuring the encoder {spec}")
+    report["encoders"][spec] = semantic_codes.report(encoder, known, test)
+  print_report(report)
+  if _PICTURES.value:
+    draw(pathlib.Path(_PICTURES.value), codecs, sets)
+  if reports.OUTPUT.value:
+    files.write_json(reports.OUTPUT.value, report)
+
+
+def progress(message: str) -> None:
+  print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-  app.run(main)
+  cli.run(main)

@@ -5,7 +5,7 @@ def main(_) -> None: …
 if __name__ == "__main__":
   cli.run(main)                   # flags only
   cli.run(main, uses_gin=True)    # --gin_file, --gin_bindings, --gin.NAME=VALUE, --gin_search_paths
-  cli.run(main, takes_file=True)  # one argument that is no flag: argv[1]
+  cli.run(main, takes_files=1)    # so many arguments that are no flags: argv[1] …
 """
 
 import ast
@@ -45,25 +45,25 @@ _UNBOUND = re.compile(r"missing \d+ required .*In call to configurable", flags=r
 _BARE_WORD = re.compile(r"[A-Za-z_./~][\w./~:+-]*")
 
 
-def run(main: Callable[[list[str]], None], *, uses_gin: bool = False, takes_file: bool = False) -> None:
+def run(main: Callable[[list[str]], None], *, uses_gin: bool = False, takes_files: int = 0) -> None:
   """Parses the flags (and gin), calls `main(argv)` and exits.
 
   Status 0 on success, 2 with `error: …` on bad input or an unusable file system, 130 after Ctrl-C.
   Anything else is a bug and keeps its traceback.
   """
   app.run(
-    functools.partial(_run, main, uses_gin, takes_file),
+    functools.partial(_run, main, uses_gin, takes_files),
     flags_parser=functools.partial(_parse_flags, uses_gin),
   )
 
 
-def _run(main: Callable, uses_gin: bool, takes_file: bool, argv: list[str]) -> None:
+def _run(main: Callable, uses_gin: bool, takes_files: int, argv: list[str]) -> None:
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.FATAL)  # Orbax logs screenfuls, and raises what matters besides
   try:
-    if takes_file and not argv[1:]:
+    if len(argv) <= takes_files:
       raise InputError("a file is missing; --help shows how to call this command")
-    if unexpected := argv[1 + takes_file :]:
+    if unexpected := argv[1 + takes_files :]:
       raise InputError(f"unexpected argument {unexpected[0]!r}; flags are written --name=value")
     if uses_gin:
       parse_gin(_GIN_FILE.value, _GIN_BINDINGS.value, _GIN_SEARCH_PATHS.value)

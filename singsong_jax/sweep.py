@@ -84,4 +84,4 @@ def _start(sweep: Sweep, cells: list[Cell]) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, takes_file=True)
+  cli.run(main, takes_files=1)

@@ -4,16 +4,17 @@
     <name>      the arrays
 
 `kind` says which class reads the file, `settings` are that class's own, `source` tells what it was
-fitted on (for people; not part of the fingerprint).
+fitted on, or where its weights lie (not part of the fingerprint).
 """
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -92,8 +93,12 @@ def _parse_metadata(path: str | os.PathLike, encoded: np.ndarray | None) -> dict
   return metadata
 
 
-def load_kind(path: str | os.PathLike, kinds: Mapping[str, Callable[[FittedFile], Any]], what: str) -> Any:
-  """Reads a file and gives it to the constructor `kinds` lists for its kind.
+def load_kind(path: str | os.PathLike, kinds: Mapping[str, str], what: str) -> Any:
+  """Reads a file and gives it to `from_file` of the class that `kinds` lists for its kind.
+
+  Args:
+    kinds: kind → `module:Class`. The module is imported only for a file of its kind: some need libraries that
+      are an extra.
 
   Raises:
     InputError: as `load_fitted_file`, or `kinds` lacks the file's kind, or the content is inconsistent.
@@ -101,7 +106,10 @@ def load_kind(path: str | os.PathLike, kinds: Mapping[str, Callable[[FittedFile]
   file = load_fitted_file(path)
   if file.kind not in kinds:
     raise InputError(f"{path} holds {file.kind!r}, not a {what}; expected one of {', '.join(kinds)}")
+  module, _, name = kinds[file.kind].partition(":")
   try:
-    return kinds[file.kind](file)
+    return getattr(importlib.import_module(module), name).from_file(file)
+  except InputError:  # not the file's fault: weights it names, or a package
+    raise
   except (KeyError, TypeError, ValueError) as error:
     raise InputError(f"{path} is a damaged {file.kind!r} file: {error}") from error

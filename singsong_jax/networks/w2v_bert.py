@@ -105,13 +105,14 @@ class Predictions(NamedTuple):
   mlm_logits: jax.Array
 
 
-def _standardised(features: jax.Array) -> jax.Array:
-  """Zero mean and unit variance of each feature over the example's frames: `[B, frames, F]`.
+def _centred(features: jax.Array) -> jax.Array:
+  """Without each feature's mean over the example's frames, and of unit variance altogether: `[B, frames, F]`.
 
-  What all frames have in common would choose the same code for all of them: the quantizer would begin collapsed.
+  What all frames have in common would choose the same code for all of them: the quantizer would begin collapsed. A
+  variance for each feature would make the noise of silent bands as loud as the music.
   """
   centred = features - jnp.mean(features, axis=1, keepdims=True)
-  return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=1, keepdims=True) + 1e-4)
+  return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=(1, 2), keepdims=True) + 1e-4)
 
 
 class W2vBert(nn.Module):
@@ -178,7 +179,7 @@ class W2vBert(nn.Module):
       deterministic: no dropout.
     """
     features = self._subsample(waveform)
-    logits = self.code_logits(_standardised(features.astype(jnp.float32)))
+    logits = self.code_logits(_centred(features.astype(jnp.float32)))
     noisy = logits if gumbel is None else logits + gumbel
     soft, chosen = jax.nn.softmax(noisy / temperature), jnp.argmax(noisy, axis=-1)
     hard = jax.nn.one_hot(chosen, logits.shape[-1])

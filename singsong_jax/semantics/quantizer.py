@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import scipy.sparse
+import threadpoolctl
 
 from singsong_jax.audio import kmeans
 from singsong_jax.errors import InputError
@@ -209,7 +210,9 @@ def _smallest(kept: list[tuple[np.ndarray, np.ndarray]], size: int) -> tuple[np.
 def _first_centroids(sample: np.ndarray, num_codes: int, seed: int) -> np.ndarray:
   from sklearn.cluster import kmeans_plusplus
 
-  return kmeans_plusplus(sample, num_codes, random_state=seed)[0]
+  # One thread: a thousand small products, for which threads wait longer for each other than they compute.
+  with threadpoolctl.threadpool_limits(limits=1):
+    return kmeans_plusplus(sample, num_codes, random_state=seed)[0]
 
 
 def _lloyd(batches: Callable[[], Iterable[np.ndarray]], centroids: np.ndarray, iterations: int) -> np.ndarray:
