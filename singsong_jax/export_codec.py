@@ -23,7 +23,9 @@ _STEP = flags.DEFINE_integer("step", None, "checkpoint; default: the newest")
 def main(_) -> None:
   codec = export(_MODEL_DIR.value, _STEP.value)
   codec.save(_OUTPUT.value)
-  print(f"{_OUTPUT.value}: {codec.frame_rate_hz:g} Hz × {codec.num_levels} levels, of step {codec.source['step']}")
+  print(
+    f"{_OUTPUT.value}: {codec.frame_rate_hz:g} Hz × {codec.num_levels} levels, of step {codec.source['step']}"
+  )
 
 
 def export(model_dir: str, step: int | None = None) -> SoundStreamCodec:

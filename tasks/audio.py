@@ -3,13 +3,12 @@
 A batch is float32 numpy: `waveform [B, samples]`, full scale ±1, and `weight [B]`, 0 on filler rows of an
 evaluation; `ids [B]` (bytes) says where a row is from.
 
-Audio comes from a data directory of `data_pipelines.prepare` (its `clips/`: vocals, instrumental, and their sum,
-the mix), or from a folder of audio files of any kind and rate. Either is a list of units of at most 10 s; an
-epoch goes through all units in a random order and takes one random segment of each.
+Audio comes from a data directory of `data_pipelines.prepare` (its `clips/`: vocals, instrumental, and their
+sum, the mix), or from a folder of audio files of any kind and rate. Either is a list of units of at most 10
+s; an epoch goes through all units in a random order and takes one random segment of each.
 """
 
 import dataclasses
-import pathlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +39,7 @@ class AudioExamples:
     sample_rate_hz: audio of another rate is resampled.
     segment_seconds: length of an example.
     streams: which of 'vocals', 'noisy_vocals', 'instrumental', 'mix' are heard of a data directory, equally
-      often. Of a folder of audio there is the mix alone.
+      often. A folder's files are heard as they are, for 'noisy_vocals' with noise.
     noise: of 'noisy_vocals', as in `tokens.featurization.NOISE_SIGMA`.
     min_gain_db: examples are made quieter by up to this, drawn evenly in dB.
   """
@@ -82,7 +81,9 @@ class AudioExamples:
 
   def _segment(self, units: AudioUnits, index: int, stream: str, place: float, noise_seed: int) -> np.ndarray:
     is_noisy = stream == "noisy_vocals"
-    waveform = units.read(index, "vocals" if is_noisy else stream, self.sample_rate_hz, self.segment_seconds, place)
+    waveform = units.read(
+      index, "vocals" if is_noisy else stream, self.sample_rate_hz, self.segment_seconds, place
+    )
     waveform = np.pad(waveform, (0, max(0, self.segment_samples - len(waveform))))[: self.segment_samples]
     return add_noise(waveform, NOISE_SIGMA[self.noise], noise_seed) if is_noisy else waveform
 
@@ -128,7 +129,9 @@ def audio_iterator(
   def make_reader(index: int, readers: int) -> tf.data.Dataset:
     mine = np.arange(index, len(units), readers, dtype=np.int64)
     if not len(mine):
-      raise InputError(f"{data_dir} has {len(units)} pieces of audio for {readers} readers; start fewer processes")
+      raise InputError(
+        f"{data_dir} has {len(units)} pieces of audio for {readers} readers; start fewer processes"
+      )
     order = tf.data.Dataset.from_tensor_slices(mine).shuffle(len(mine), seed=seed + index).repeat()
     numbered = tf.data.Dataset.zip(order, tf.data.Dataset.counter())
     return _batches(numbered, load, examples, batch_size // readers).with_options(options())
@@ -165,12 +168,14 @@ def probe(units: AudioUnits, examples: AudioExamples, seed: int) -> None:
   chosen = np.random.default_rng(seed).permutation(len(units))[:_PROBED_UNITS]
   segments = [examples.random_segment(units, int(index), seed) for index in chosen]
   if all(np.abs(segment).max() <= _SILENT for segment in segments):
-    raise InputError(f"{units.root}: {len(chosen)} pieces of audio were heard and all are silent (below −80 dB)")
+    raise InputError(
+      f"{units.root}: {len(chosen)} pieces of audio were heard and all are silent (below −80 dB)"
+    )
   clipped = sum(np.mean(np.abs(segment) >= 0.999) > _CLIPPED_SHARE for segment in segments)
   if clipped > len(chosen) / 10:
     print(
-      f"WARNING: {clipped} of {len(chosen)} pieces of {units.root} are clipped (samples at full scale): a model "
-      "will learn the distortion",
+      f"WARNING: {clipped} of {len(chosen)} pieces of {units.root} are clipped (samples at full scale): a "
+      "model will learn the distortion",
       file=sys.stderr,
     )
 
@@ -182,4 +187,6 @@ def _batches(numbered: tf.data.Dataset, load, examples: AudioExamples, rows: int
     name.set_shape([])
     return {"waveform": waveform, "weight": tf.ones(()), "ids": name}
 
-  return numbered.map(read, num_parallel_calls=2, deterministic=True).batch(rows, drop_remainder=True).prefetch(2)
+  return (
+    numbered.map(read, num_parallel_calls=2, deterministic=True).batch(rows, drop_remainder=True).prefetch(2)
+  )

@@ -1,4 +1,4 @@
-"""Where the audio of a training is: pieces of at most 10 s, in clips of a data directory or in audio files."""
+"""Where the audio of a training is: pieces of at most 10 s, in a data directory's clips or in audio files."""
 
 import dataclasses
 import functools
@@ -72,7 +72,7 @@ class AudioUnits:
     """Part of a unit.
 
     Args:
-      stream: 'vocals', 'instrumental' or 'mix'.
+      stream: 'vocals', 'instrumental' or 'mix'. A folder's files are what they are, whichever is asked for.
       rate_hz: wanted.
       seconds: wanted.
       place: 0 is the earliest part, 1 the latest.
@@ -81,13 +81,11 @@ class AudioUnits:
       float32 `[≤ seconds · rate_hz]`, shorter where the unit is.
 
     Raises:
-      InputError: the file cannot be read, or has no such stream.
+      InputError: the file cannot be read.
     """
     unit = self.units[index]
     try:
       if not self.are_clips:
-        if stream != "mix":
-          raise InputError(f"{self.root} is a folder of audio, which has a mix alone and no {stream}")
         return _read_part(unit.path, unit.offset, unit.seconds, rate_hz, seconds, place)
       stems = _STEMS if stream == "mix" else (stream,)
       features = _clip_features(unit.path, unit.offset)
@@ -107,7 +105,9 @@ def find_units(data_dir: str | os.PathLike, split: str) -> AudioUnits:
   if split not in SPLITS:
     raise InputError(f"split {split!r} does not exist; choose one of {', '.join(SPLITS)}")
   if not root.is_dir():
-    raise InputError(f"{root} is not a folder; give a data directory of data_pipelines.prepare, or one of audio")
+    raise InputError(
+      f"{root} is not a folder; give a data directory of data_pipelines.prepare, or one of audio"
+    )
   are_clips = (root / "clips").is_dir()
   units = tuple(_units_of_clips(root, split) if are_clips else _units_of_files(root, split))
   if not units:
@@ -161,7 +161,9 @@ def _clip_features(path: str, offset: int):
   try:
     return tf.train.Example.FromString(data).features.feature
   except Exception as error:  # protobuf's DecodeError has no stable import path
-    raise InputError(f"{path}: the record at byte {offset} is damaged ({error}); make the clips again") from error
+    raise InputError(
+      f"{path}: the record at byte {offset} is damaged ({error}); make the clips again"
+    ) from error
 
 
 def _read_stem(features, stem: str, rate_hz: int, seconds: float, place: float) -> np.ndarray:

@@ -33,7 +33,7 @@ DEFAULTS |= {"features": "s_sa", "hardware": "cpu", "trainer": "native"}
 MACROS = ["MODEL_DIR = 'model'", "DATA_DIR = 'data'"]
 HAS_T5X = importlib.util.find_spec("t5x") is not None
 TASKS = list(itertools.product(NOISE_SIGMA, FEATURIZATIONS))
-SIZES = {  # parameters: with embedding and head for 5122 or 12,289 ids; of a codec with averages, codebooks, judges
+SIZES = {  # parameters: with embedding and head; of a codec with averages, codebooks and judges
   ("singsong", "tiny"): 2_099_200,
   ("singsong", "small"): 49_306_624,
   ("singsong", "base"): 206_095_872,
@@ -44,7 +44,7 @@ SIZES = {  # parameters: with embedding and head for 5122 or 12,289 ids; of a co
   ("soundstream", "tiny"): 3_949_938,
   ("soundstream", "small"): 27_394_502,
   ("soundstream", "base"): 44_772_390,
-  ("w2v_bert", "tiny"): 2_138_672,
+  ("w2v_bert", "tiny"): 1_585_712,
   ("w2v_bert", "base"): 51_623_104,
   ("w2v_bert", "xl"): 587_780_480,
 }

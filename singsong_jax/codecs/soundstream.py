@@ -129,7 +129,8 @@ class SoundStreamCodec:
     return waveform[:, :samples].reshape(*codes.shape[:-2], samples)
 
   def decode_stream(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Sound of each chunk of codes `[B, frames, levels]`, as soon as it is there: float32 `[B, frames · hop]`.
+    """Sound of each chunk of codes `[B, frames, levels]`, as soon as it is there: float32 `[B, frames ·
+    hop]`.
 
     Raises:
       InputError: as `decode`.
@@ -198,7 +199,9 @@ class SoundStreamCodec:
       if found != expected.get(name):
         raise ValueError(f"{name} has shape {found}, the settings ask for {expected.get(name)}")
     if not np.any(parts["entries"]):
-      raise ValueError("the codebooks are all zeros: training has not yet reached SoundStream.fit_codebooks_at")
+      raise ValueError(
+        "the codebooks are all zeros: training has not yet reached SoundStream.fit_codebooks_at"
+      )
     rounded = {name: np.asarray(part, np.float16).astype(np.float32) for name, part in parts.items()}
     for name, part in rounded.items():
       if not np.isfinite(part).all():
@@ -210,8 +213,10 @@ class SoundStreamCodec:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _run(network: str, config: SoundStreamConfig, params: Any, x: jax.Array, past: Any) -> tuple[jax.Array, Any]:
-  """The network's output for a chunk `[B, …]`, and what the next chunk needs of it; `past` None at the start."""
+def _run(
+  network: str, config: SoundStreamConfig, params: Any, x: jax.Array, past: Any
+) -> tuple[jax.Array, Any]:
+  """The network's output for a chunk `[B, …]`, and what the next needs of it; `past` None at the start."""
   variables = {"params": params} if past is None else {"params": params, STREAM: past}
   out, state = _NETWORKS[network](config).apply(variables, x, mutable=[STREAM])
   return out, state[STREAM]

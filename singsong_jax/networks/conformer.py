@@ -2,8 +2,8 @@
 
     x + ½ FFN  →  + attention (relative positions)  →  + convolution  →  + ½ FFN  →  layer norm
 
-Norms come first in each branch. The convolution's norm is a layer norm, not a batch norm: it has no state, and small
-batches do not disturb it. Relative positions are T5's bias, one table a block.
+Norms come first in each branch. The convolution's norm is a layer norm, not a batch norm: it has no state,
+and small batches do not disturb it. Relative positions are T5's bias, one table a block.
 """
 
 import jax
@@ -42,7 +42,9 @@ class DepthwiseConv(nn.Module):
     left = (self.kernel - 1) // 2
     padded = jnp.pad(x, ((0, 0), (left, self.kernel - 1 - left), (0, 0)))
     # Shifted products: grouped convolutions of one channel each are slow on CPUs.
-    return sum(padded[:, i : i + x.shape[1]] * kernel[i] for i in range(self.kernel))
+    return sum(
+      (padded[:, i : i + x.shape[1]] * kernel[i] for i in range(self.kernel)), jnp.zeros((), self.dtype)
+    )
 
 
 class ConvolutionModule(nn.Module):

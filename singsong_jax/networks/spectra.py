@@ -128,7 +128,7 @@ def papers_distance(waveform: jax.Array, other: jax.Array, sample_rate_hz: int) 
 
 
 def si_sdr_db(waveform: jax.Array, decoded: jax.Array) -> jax.Array:
-  """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), means removed: `[B, T]` to `[B]`."""
+  """Scale-invariant signal-to-distortion ratio, dB (Le Roux et al. 2019), no means: `[B, T]` to `[B]`."""
   reference = waveform - jnp.mean(waveform, axis=1, keepdims=True)
   estimate = decoded - jnp.mean(decoded, axis=1, keepdims=True)
   power = jnp.sum(jnp.square(reference), axis=1, keepdims=True)

@@ -34,7 +34,8 @@ class W2vBertConfig:
     conv_channels: of the two subsampling convolutions, 3 × 3; the paper's sources do not give them.
     emb_dim: of the Conformer blocks.
     contrastive_blocks, mlm_blocks: how many of each.
-    feature_block: semantic features are the output of this block of the MLM module, from 1 (AudioLM, §III-B: 7).
+    feature_block: semantic features are the output of this block of the MLM module, from 1 (AudioLM, §III-B:
+      7).
     conv_kernel: of the depthwise convolutions.
     num_codes, code_dim: of the quantizer.
     dtype, remat: how it is computed, see `networks.config.TransformerConfig`.
@@ -108,7 +109,8 @@ class Predictions(NamedTuple):
 def _centred(features: jax.Array) -> jax.Array:
   """Without each feature's mean over the example's frames, and of unit variance altogether: `[B, frames, F]`.
 
-  What all frames have in common would choose the same code for all of them: the quantizer would begin collapsed. A
+  What all frames have in common would choose the same code for all of them: the quantizer would begin
+    collapsed. A
   variance for each feature would make the noise of silent bands as loud as the music.
   """
   centred = features - jnp.mean(features, axis=1, keepdims=True)
@@ -132,8 +134,8 @@ class W2vBert(nn.Module):
     self.contrastive = [block(*sizes) for _ in range(config.contrastive_blocks)]
     self.mlm = [block(*sizes) for _ in range(config.mlm_blocks)]
     self.context_out = Dense(config.code_dim, ("embed", "mlp"), dtype)
-    # Logits that begin well above the Gumbel noise, as in wav2vec 2.0: else codes are drawn at random, and nothing
-    # can be learned of them.
+    # Logits that begin well above the Gumbel noise, as in wav2vec 2.0: else codes are drawn at random, and
+    # nothing can be learned of them.
     self.code_logits = Dense(config.num_codes, ("kv", "vocab"), jnp.float32, nn.initializers.normal(1.0))
     self.mlm_logits = Dense(config.num_codes, ("embed", "vocab"), jnp.float32)
     shape = (config.num_codes, config.code_dim)

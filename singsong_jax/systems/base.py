@@ -1,7 +1,7 @@
 """What training and inference may know of a system (a paper): these protocols, and nothing else.
 
-Training needs a `System`, and takes the whole step from one that is a `SelfUpdating` besides. Language models,
-which inference samples from, are `Generating`.
+Training needs a `System`, and takes the whole step from one that is a `SelfUpdating` besides. Language
+models, which inference samples from, are `Generating`.
 """
 
 from typing import Any, Protocol, runtime_checkable

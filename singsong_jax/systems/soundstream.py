@@ -115,7 +115,7 @@ class SoundStream:
       raise InputError(f"SoundStream.recipe is {self.recipe!r}; choose one of {', '.join(RECIPES)}")
     if self.segment_samples % self.network.hop_samples or not self.segment_samples:
       raise InputError(
-        f"SoundStream.segment_seconds={self.segment_seconds}: {self.segment_samples} samples are not a multiple "
+        f"SoundStream.segment_seconds={self.segment_seconds}: {self.segment_samples} samples are no multiple "
         f"of the hop, {self.network.hop_samples}"
       )
     if self.fit_codebooks_at < 1:

@@ -1,6 +1,7 @@
 """w2v-BERT (Chung et al. 2021) as a system: a contrastive task and masked prediction, learned together."""
 
 import dataclasses
+import math
 from typing import Any
 
 import gin
@@ -30,7 +31,12 @@ class W2vBertSystem:
     contrastive_temperature: of the cosines.
     diversity_weight: of what keeps all codes in use, inside the contrastive loss.
     mlm_weight: of the masked prediction.
-    max_temperature, temperature_decay, min_temperature: of the Gumbel softmax: max · decay^step, at least min.
+    unmasked_weight: of unmasked frames in both losses, where masked ones count 1. The paper has none. A small
+      network otherwise stays where it guesses codes by their frequency: it must learn what a code is and how
+        to fill in a gap
+      at once. HuBERT (Hsu et al. 2021, §II-B) has the same weight.
+    max_temperature, temperature_decay, min_temperature: of the Gumbel softmax: max · decay^step, at least
+      min.
     collapsed_perplexity: share of the codes below which the perplexity counts as collapsed.
   """
 
@@ -43,6 +49,7 @@ class W2vBertSystem:
   contrastive_temperature: float = 0.1
   diversity_weight: float = 0.1
   mlm_weight: float = 1.0
+  unmasked_weight: float = 0.0
   max_temperature: float = 2.0
   temperature_decay: float = 0.999995
   min_temperature: float = 0.1
@@ -53,8 +60,8 @@ class W2vBertSystem:
   def __post_init__(self):
     if self.segment_samples % self.network.hop_samples or self.num_frames < self.mask_span_frames:
       raise InputError(
-        f"W2vBertSystem.segment_seconds={self.segment_seconds}: {self.segment_samples} samples must be a multiple of "
-        f"{self.network.hop_samples}, and at least {self.mask_span_frames} frames"
+        f"W2vBertSystem.segment_seconds={self.segment_seconds}: {self.segment_samples} samples must be a "
+        f"multiple of {self.network.hop_samples}, and at least {self.mask_span_frames} frames"
       )
 
   @property
@@ -75,7 +82,7 @@ class W2vBertSystem:
     return {"heads": self.network.num_heads, "mlp": self.network.mlp_dim}
 
   def init(self, rng: jax.Array) -> Params:
-    """Fresh float32 parameters, boxed with logical axis names where they have any. No shape depends on the length."""
+    """Fresh float32 parameters, boxed with logical axis names where they have any; of no length's shape."""
     waveform = jnp.zeros((1, self.network.hop_samples))
     mask, noise = jnp.zeros((1, 1), bool), jnp.zeros((1, 1, 1))
     return self.module.init(rng, waveform, mask, noise, None, 1.0, deterministic=True)["params"]
@@ -88,9 +95,14 @@ class W2vBertSystem:
 
   def mask(self, rng: jax.Array, rows: int) -> jax.Array:
     """bool `[rows, frames]`, True where features are masked."""
-    starts = jax.random.bernoulli(rng, self.mask_start_rate, (rows, self.num_frames + self.mask_span_frames - 1))
-    # A frame is masked if a span started at it or up to span − 1 before; spans may start before the first frame.
-    return jnp.any(jnp.stack([starts[:, i : i + self.num_frames] for i in range(self.mask_span_frames)]), axis=0)
+    starts = jax.random.bernoulli(
+      rng, self.mask_start_rate, (rows, self.num_frames + self.mask_span_frames - 1)
+    )
+    # A frame is masked if a span started at it or up to span − 1 before; spans may start before the first
+    # frame.
+    return jnp.any(
+      jnp.stack([starts[:, i : i + self.num_frames] for i in range(self.mask_span_frames)]), axis=0
+    )
 
   def loss(
     self, params: Params, batch: Batch, dropout_rng: jax.Array | None, step: jax.Array | None = None
@@ -127,7 +139,8 @@ class W2vBertSystem:
       deterministic=dropout_rng is None,
       rngs=None if dropout_rng is None else {"dropout": dropout_rng_},
     )
-    weights = mask * batch["weight"][:, None]  # [B, frames]
+    masked = mask * batch["weight"][:, None]  # [B, frames]
+    weights = jnp.where(mask, 1.0, self.unmasked_weight) * batch["weight"][:, None]
     contrastive, contrastive_hit = self._contrastive(predictions, mask, distractor_rng)
     mlm, mlm_hit = _masked_prediction(predictions)
     total_weight = jnp.sum(weights)
@@ -139,9 +152,8 @@ class W2vBertSystem:
       "contrastive_accuracy": contrastive_hit,
       "mlm_accuracy": mlm_hit,
     }
-    sums = {name: (jnp.sum(value * weights), total_weight) for name, value in frames.items()}
-    total = sums["contrastive_loss"][0] + self.mlm_weight * sums["mlm_loss"][0]
-    total += self.diversity_weight * diversity * total_weight
+    sums = {name: (jnp.sum(value * masked), jnp.sum(masked)) for name, value in frames.items()}
+    total = jnp.sum((contrastive + self.mlm_weight * mlm + self.diversity_weight * diversity) * weights)
     one = jnp.ones(())
     collapsed = perplexity < self.collapsed_perplexity * self.network.num_codes
     sums |= {
@@ -149,20 +161,20 @@ class W2vBertSystem:
       "code_perplexity": (perplexity, one),
       "code_usage": (usage, one),
       "collapsed": (collapsed.astype(jnp.float32), one),
-      "masked_share": (total_weight, jnp.sum(batch["weight"]) * self.num_frames),
+      "masked_share": (jnp.sum(masked), jnp.sum(batch["weight"]) * self.num_frames),
     }
     return total, sums
 
   @property
   def num_features(self) -> int:
     """F, the size of what is masked."""
-    bands = -(-(-(-self.network.num_mels // 2)) // 2)  # two strides of 2
-    return bands * self.network.conv_channels
+    return math.ceil(self.network.num_mels / 4) * self.network.conv_channels  # two strides of 2
 
   def _contrastive(
     self, predictions: Predictions, mask: jax.Array, rng: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """−log of a frame's own share among itself and its distractors, and whether it is the largest: `[B, frames]`.
+    """−log of a frame's own share among itself and its distractors, and whether it is the largest: `[B,
+    frames]`.
 
     Distractors are drawn among the other masked frames of the example; those of the same code are none.
     """
@@ -171,7 +183,7 @@ class W2vBertSystem:
     same = predictions.chosen[:, :, None] == predictions.chosen[:, None, :]
     may_distract = mask[:, None, :] & ~same
     scores = jnp.where(may_distract, jax.random.uniform(rng, cosines.shape), -1.0)
-    count = min(self.num_distractors, self.num_frames)
+    count = min(self.num_distractors, cosines.shape[-1])
     least = jax.lax.top_k(scores, count)[0][..., -1:]
     distracts = may_distract & (scores >= least)
     own = jnp.diagonal(cosines, axis1=1, axis2=2)
@@ -192,7 +204,9 @@ class W2vBertSystem:
     block = 4 * c.emb_dim * c.mlp_dim + 4 * c.emb_dim**2 + 3 * c.emb_dim**2 + c.conv_kernel * c.emb_dim
     blocks = (c.contrastive_blocks + c.mlm_blocks) * (block + 2 * frames * c.emb_dim)
     features = self.num_features
-    convs = 9 * 4 * features + 9 * c.conv_channels * features  # by frame: 4 of the first per frame of the second
+    convs = (
+      9 * 4 * features + 9 * c.conv_channels * features
+    )  # by frame: 4 of the first per frame of the second
     heads = (features + c.emb_dim) * c.num_codes + features * c.emb_dim + c.emb_dim * c.code_dim
     return 6.0 * batch_size * frames * (blocks + convs + heads)
 

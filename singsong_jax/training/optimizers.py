@@ -1,4 +1,4 @@
-"""Optimizers and schedules: Adafactor as t5x sets it up (Shazeer & Stern, 2018; SingSong, §4.4), and AdamW."""
+"""Optimizers and schedules: Adafactor as t5x sets it up (Shazeer & Stern 2018; SingSong, §4.4), and AdamW."""
 
 import re
 from collections.abc import Sequence

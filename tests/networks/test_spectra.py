@@ -44,7 +44,10 @@ def test_log_mel_has_a_frame_per_hop_and_looks_ahead_by_less_than_one():
   assert silent.shape == (1, 1000, silent.shape[2])
   changed = spectra.log_mel(waveform.at[0, 8000].set(1.0), **settings)
   frames = np.flatnonzero(np.abs(np.asarray(changed - silent)).max(axis=(0, 2)) > 1e-6)
-  assert (frames.min(), frames.max()) == (48, 49)  # 48 · 160 ≤ 8000 < 48 · 160 + 400; frame 50's window begins with 0
+  assert (frames.min(), frames.max()) == (
+    48,
+    49,
+  )  # 48 · 160 ≤ 8000 < 48 · 160 + 400; frame 50's window begins with 0
 
 
 @pytest.mark.parametrize(
@@ -68,9 +71,12 @@ def test_the_papers_weight_of_each_scale():
   noise = jnp.array(np.random.default_rng(0).normal(size=(1, 16_000)), jnp.float32)
   value = float(spectra.papers_distance(noise * 1e3, noise * 1e3 * np.e, RATE)[0])
   linear = sum(
-    float(jnp.mean(spectra.mel_spectrum(noise * 1e3, scale, RATE))) * (np.e - 1) for scale in spectra.PAPER_SCALES
+    float(jnp.mean(spectra.mel_spectrum(noise * 1e3, scale, RATE))) * (np.e - 1)
+    for scale in spectra.PAPER_SCALES
   )
-  assert value - linear == pytest.approx(sum(np.sqrt(scale.window / 2) for scale in spectra.PAPER_SCALES), rel=1e-3)
+  assert value - linear == pytest.approx(
+    sum(np.sqrt(scale.window / 2) for scale in spectra.PAPER_SCALES), rel=1e-3
+  )
 
 
 def test_si_sdr_by_hand():

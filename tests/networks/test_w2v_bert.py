@@ -189,7 +189,9 @@ def test_a_block_is_the_sum_of_its_branches():
   x = jax.random.normal(jax.random.key(0), (1, 8, 16))
   params = nn.unbox(jax.jit(lambda: block.init(jax.random.key(1), x, True))())["params"]
   last = {"mlp_before": "wo", "attention": "out", "convolution": "out", "mlp_after": "wo"}
-  zeroed = {name: {**params[name], out: jax.tree.map(jnp.zeros_like, params[name][out])} for name, out in last.items()}
+  zeroed = {
+    name: {**params[name], out: jax.tree.map(jnp.zeros_like, params[name][out])} for name, out in last.items()
+  }
   norm = lambda x: LayerNorm(jnp.float32).apply({"params": params["final_norm"]}, x)
   apply = jax.jit(lambda params: block.apply({"params": params}, x, True))
   run = lambda changed: apply({**params, **changed})
@@ -220,4 +222,6 @@ def test_impossible_settings(change, message):
 
 def test_description_round_trip():
   config = dataclasses.replace(TINY, remat="full")
-  assert W2vBertConfig.from_description(config.describe()) == TINY  # the machine's settings are not part of it
+  assert (
+    W2vBertConfig.from_description(config.describe()) == TINY
+  )  # the machine's settings are not part of it

@@ -40,7 +40,9 @@ def batch(rows=4, seed=0):
 
 
 def stepper(system):
-  update = jax.jit(lambda n, p, o, b: system.update(n, p, o, b, jax.random.fold_in(jax.random.key(1), n), ADAM))
+  update = jax.jit(
+    lambda n, p, o, b: system.update(n, p, o, b, jax.random.fold_in(jax.random.key(1), n), ADAM)
+  )
   params = system.init(jax.random.key(0))
   opt_state = system.init_optimizer(ADAM, params)
   history = [(params, None)]
@@ -129,7 +131,7 @@ def test_description_round_trip():
   "change,message",
   [
     ({"recipe": "soup"}, "choose one of dac, paper"),
-    ({"segment_seconds": 0.1001}, "not a multiple"),
+    ({"segment_seconds": 0.1001}, "no multiple"),
     ({"fit_codebooks_at": 0}, "at least 1"),
     ({"coarse_levels": 7}, "outside 1 … 6"),
     ({"dropout_rate": 0.9, "coarse_rate": 0.2}, "at most together"),

@@ -1,1 +1,1 @@
-"""SoundStream (Zeghidour et al. 2021), the paper's codec (§3.2): generator, quantizer, discriminators, losses."""
+"""SoundStream (Zeghidour et al. 2021), the paper's codec (§3.2): generator, quantizer, discriminators."""

@@ -18,7 +18,8 @@ class SoundStreamConfig:
 
   Attributes:
     sample_rate_hz: of waveforms.
-    strides: of the encoder's blocks, outermost first; the decoder has them reversed. Their product is the hop.
+    strides: of the encoder's blocks, outermost first; the decoder has them reversed. Their product is the
+      hop.
     encoder_channels: C of the encoder, doubled by every block.
     decoder_channels: C of the decoder. The encoder is what a corpus waits for; it may be the smaller one.
     latent_dim: D of the vectors that are quantised. The paper does not give it.

@@ -41,7 +41,11 @@ class DiscriminatorConfig:
 
   def __post_init__(self):
     object.__setattr__(self, "stft_windows", tuple(self.stft_windows))
-    if self.waveform_channels < 1 or self.stft_channels < 1 or self.waveform_scales + len(self.stft_windows) < 1:
+    if (
+      self.waveform_channels < 1
+      or self.stft_channels < 1
+      or self.waveform_scales + len(self.stft_windows) < 1
+    ):
       raise InputError(f"discriminators need at least one network of at least one channel, got {self}")
     if any(window < 256 or window & (window - 1) for window in self.stft_windows):
       raise InputError(f"stft_windows must be powers of 2 from 256 up, got {self.stft_windows}")
@@ -134,12 +138,12 @@ def discriminator_loss(real: list[Judgement], decoded: list[Judgement]) -> jax.A
     jnp.mean(nn.relu(1 - r.logits), axis=1) + jnp.mean(nn.relu(1 + d.logits), axis=1)
     for r, d in zip(real, decoded)
   ]
-  return sum(of_each) / len(of_each)
+  return jnp.mean(jnp.stack(of_each), axis=0)
 
 
 def adversarial_loss(decoded: list[Judgement]) -> jax.Array:
   """max(0, 1 − D(x̂)): `[B]`."""
-  return sum(jnp.mean(nn.relu(1 - d.logits), axis=1) for d in decoded) / len(decoded)
+  return jnp.mean(jnp.stack([jnp.mean(nn.relu(1 - d.logits), axis=1) for d in decoded]), axis=0)
 
 
 def feature_loss(real: list[Judgement], decoded: list[Judgement]) -> jax.Array:
@@ -149,4 +153,4 @@ def feature_loss(real: list[Judgement], decoded: list[Judgement]) -> jax.Array:
     for r, d in zip(real, decoded)
     for a, b in zip(r.features, d.features)
   ]
-  return sum(distances) / len(distances)
+  return jnp.mean(jnp.stack(distances), axis=0)

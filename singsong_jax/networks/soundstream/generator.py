@@ -3,11 +3,13 @@
     encoder   1 → C  k7 | 4 × [3 residual units, dilations 1 3 9 | strided k=2s, channels × 2] | → D  k3
     decoder   D → 16C k7 | 4 × [transposed k=2s, channels / 2 | 3 residual units] | → 1  k7
 
-Nothing looks ahead: an output depends on inputs up to its own time. So a stream can be computed in chunks, with
+Nothing looks ahead: an output depends on inputs up to its own time. So a stream can be computed in chunks,
+  with
 what each convolution still needs of the past kept in the collection 'stream', and gives what the whole gives.
 ELU comes before every convolution but the first, as in EnCodec; the paper's figure does not say where.
 
-At first residual units add nothing and kernels are orthogonal, so that the whole is close to a linear transform that
+At first residual units add nothing and kernels are orthogonal, so that the whole is close to a linear
+transform that
 keeps sizes: there are no norms to do so, and a waveform's phases are learned within hundreds of steps.
 """
 
@@ -17,6 +19,7 @@ from flax import linen as nn
 
 from singsong_jax.networks.soundstream.config import DILATIONS, KERNEL, LATENT_KERNEL, SoundStreamConfig
 
+_ZEROS = nn.initializers.zeros
 _LATENT_SCALE = 8.0  # latents of music, some 0.1 of full scale, begin with about unit size
 STREAM = "stream"  # the collection of past inputs; mutable while a stream is computed in chunks
 
@@ -29,11 +32,11 @@ class CausalConv(nn.Module):
   dtype: jnp.dtype
   stride: int = 1
   dilation: int = 1
-  init: nn.initializers.Initializer = nn.initializers.orthogonal()
+  kernel_init: nn.initializers.Initializer = nn.initializers.orthogonal()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    kernel = self.param("kernel", self.init, (self.kernel, x.shape[-1], self.features), jnp.float32)
+    kernel = self.param("kernel", self.kernel_init, (self.kernel, x.shape[-1], self.features), jnp.float32)
     bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
     x = jax.lax.conv_general_dilated(
       self._with_past(x.astype(self.dtype)),
@@ -83,7 +86,7 @@ class ResidualUnits(nn.Module):
     channels = x.shape[-1]
     for dilation in DILATIONS:
       y = CausalConv(channels, KERNEL, self.dtype, dilation=dilation, name=f"wide_{dilation}")(nn.elu(x))
-      narrow = CausalConv(channels, 1, self.dtype, init=nn.initializers.zeros, name=f"narrow_{dilation}")
+      narrow = CausalConv(channels, 1, self.dtype, kernel_init=_ZEROS, name=f"narrow_{dilation}")
       x = x + narrow(nn.elu(y))
     return x
 
@@ -104,7 +107,7 @@ class Encoder(nn.Module):
       channels *= 2
       x = CausalConv(channels, 2 * stride, dtype, stride=stride, name=f"down_{i}")(nn.elu(x))
     init = nn.initializers.orthogonal(_LATENT_SCALE)
-    x = CausalConv(config.latent_dim, LATENT_KERNEL, dtype, init=init, name="last")(nn.elu(x))
+    x = CausalConv(config.latent_dim, LATENT_KERNEL, dtype, kernel_init=init, name="last")(nn.elu(x))
     return x.astype(jnp.float32)
 
 
@@ -119,7 +122,7 @@ class Decoder(nn.Module):
     config, dtype = self.config, jnp.dtype(self.config.dtype)
     channels = config.decoder_channels * 2 ** len(config.strides)
     init = nn.initializers.orthogonal(1 / _LATENT_SCALE)
-    x = CausalConv(channels, KERNEL, dtype, init=init, name="first")(latents)
+    x = CausalConv(channels, KERNEL, dtype, kernel_init=init, name="first")(latents)
     for i, stride in enumerate(reversed(config.strides)):
       channels //= 2
       x = CausalUpsampling(channels, stride, dtype, name=f"up_{i}")(nn.elu(x))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 _EPSILON = 1e-5  # Laplace smoothing of the counts
 _KMEANS_ITERATIONS = 10
+_DEAD_SHARE = 0.3  # of an equal share of the batch
 
 
 @flax.struct.dataclass
@@ -62,7 +63,7 @@ def empty_codebooks(num_levels: int, num_codes: int, dims: int) -> Codebooks:
 
 
 def nearest(vectors: jax.Array, entries: jax.Array) -> jax.Array:
-  """Index of the nearest entry (Euclid; the first of equals): `[..., dims]`, `[codes, dims]` → int32 `[...]`."""
+  """Index of the nearest entry (Euclid; the first of equals): `[..., dims]`, `[codes, dims]` → int32."""
   # argmin |r − e|² = argmax r·e − |e|²/2: the term |r|² is the same for every e.
   closeness = vectors @ entries.T - 0.5 * jnp.sum(jnp.square(entries), axis=-1)
   return jnp.argmax(closeness, axis=-1).astype(jnp.int32)
@@ -112,7 +113,7 @@ def commitment(quantized: Quantized) -> jax.Array:
 
 def dequantize(codes: jax.Array, entries: jax.Array) -> jax.Array:
   """Sum of the chosen entries of the leading levels: int `[..., levels]` to float32 `[..., dims]`."""
-  return sum(entries[level][codes[..., level]] for level in range(codes.shape[-1]))
+  return sum((entries[level][codes[..., level]] for level in range(codes.shape[-1])), jnp.zeros(()))
 
 
 def update_codebooks(
@@ -127,7 +128,7 @@ def update_codebooks(
     quantized: of the batch. A level learns from the vectors in which it is active.
     rng: draws the replacements.
     decay: γ.
-    max_threshold: an entry is dead when its n is below this, or below a tenth of an equal share of the batch
+    max_threshold: an entry is dead when its n is below this, or below 0.3 of an equal share of the batch
       where that is less: in a small batch every entry would be dead by the paper's count of 2.
   """
   levels, dims = len(codebooks.entries), codebooks.entries.shape[-1]
@@ -142,7 +143,7 @@ def update_codebooks(
     counts = decay * counts + (1 - decay) * batch_counts
     sums = decay * sums + (1 - decay) * batch_sums
     share = jnp.sum(active) / num_codes
-    dead = counts < jnp.minimum(max_threshold, 0.1 * share)
+    dead = counts < jnp.minimum(max_threshold, _DEAD_SHARE * share)
     # The more active rows first, in random order: with fewer rows than dead entries they repeat.
     drawn = jnp.argsort(jax.random.uniform(rng, active.shape) - active)[jnp.arange(num_codes) % len(active)]
     counts = jnp.where(dead, share, counts)

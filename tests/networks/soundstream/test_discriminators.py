@@ -38,7 +38,10 @@ def test_hinge_losses_by_hand():
 
 
 def test_the_feature_loss_is_a_mean_over_layers_and_moves_the_decoded_only():
-  real, fake = [judgement([[0.0]], 1.0), judgement([[0.0]], 2.0)], [judgement([[0.0]], 3.0), judgement([[0.0]], 2.5)]
+  real, fake = (
+    [judgement([[0.0]], 1.0), judgement([[0.0]], 2.0)],
+    [judgement([[0.0]], 3.0), judgement([[0.0]], 2.5)],
+  )
   np.testing.assert_allclose(judges.feature_loss(real, fake), [(2.0 + 0.5) / 2])
   of_real = lambda x: jnp.sum(judges.feature_loss([Judgement(real[0].logits, (x,))], fake[:1]))
   np.testing.assert_array_equal(jax.grad(of_real)(real[0].features[0]), np.zeros((1, 3, 2)))
@@ -46,5 +49,5 @@ def test_the_feature_loss_is_a_mean_over_layers_and_moves_the_decoded_only():
 
 @pytest.mark.parametrize("change", [{"stft_windows": (1000,)}, {"waveform_scales": 0, "stft_windows": ()}])
 def test_impossible_sizes(change):
-  with pytest.raises(InputError, match="stft_windows|discriminators"):
+  with pytest.raises(InputError, match=r"stft_windows|discriminators"):
     DiscriminatorConfig(**change)

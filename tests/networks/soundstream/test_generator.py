@@ -72,7 +72,7 @@ def test_nothing_looks_ahead(networks, which, step):
 
 @pytest.mark.parametrize("config", [SMALL, SoundStreamConfig(decoder_channels=1, latent_dim=2)])
 def test_a_frame_depends_on_so_many_before_it(config):
-  """The reach is exact: of the first frame's effect something is left in the last frame, and nothing after."""
+  """The reach is exact: something of the first frame's effect is left in the last frame, nothing after it."""
   context = config.decoder_context_frames
   latents = jnp.ones((1, context + 3, config.latent_dim))
   variables = Decoder(config).init(jax.random.key(0), latents)

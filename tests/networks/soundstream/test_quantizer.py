@@ -1,4 +1,4 @@
-"""Residual VQ with moving-average codebooks: by hand, against numpy, and what gradients may and may not do."""
+"""Residual VQ with moving-average codebooks: by hand, against numpy, and what gradients may and may not."""
 
 import jax
 import jax.numpy as jnp
@@ -36,10 +36,12 @@ def test_the_gradient_passes_as_if_nothing_were_quantised():
 
 
 def test_commitment_pulls_each_level_apart_from_the_others():
-  """d/dy of |rᵢ − eᵢ|² is 2 (rᵢ − eᵢ) for every level; through an undetached residual it would vanish for i > 0."""
+  """d/dy of |rᵢ − eᵢ|² is 2 (rᵢ − eᵢ) at every level; of attached residuals it would vanish for i > 0."""
   for level in (0, 1):
     term = lambda y, level=level: jnp.sum(
-      jnp.square(quantizer.quantize(y, ENTRIES).residuals[level] - quantizer.quantize(y, ENTRIES).chosen[level])
+      jnp.square(
+        quantizer.quantize(y, ENTRIES).residuals[level] - quantizer.quantize(y, ENTRIES).chosen[level]
+      )
     )
     quantized = quantizer.quantize(VECTORS, ENTRIES)
     expected = 2 * (quantized.residuals[level] - quantized.chosen[level])
@@ -119,7 +121,10 @@ def test_kmeans_finds_clusters_level_by_level():
   vectors = coarse[rng.integers(4, size=4000)] + fine[rng.integers(4, size=4000)]
   codebooks = quantizer.kmeans_codebooks(jax.random.key(0), jnp.array(vectors), 2, 16)
   quantized = quantizer.quantize(jnp.array(vectors), codebooks.entries)
-  errors = [np.mean(np.square(vectors - 0)), *np.mean(np.square(quantized.residuals - quantized.chosen), (1, 2))]
+  errors = [
+    np.mean(np.square(vectors - 0)),
+    *np.mean(np.square(quantized.residuals - quantized.chosen), (1, 2)),
+  ]
   assert errors[0] > 10 * errors[1] > 10 * errors[2]
   assert quantizer.is_fitted(codebooks) and not quantizer.is_fitted(quantizer.empty_codebooks(2, 16, 2))
 
