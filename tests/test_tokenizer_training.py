@@ -66,7 +66,6 @@ def models(request, audio, tmp_path_factory):
   """System, model directory of an uninterrupted run, model directory of a killed and continued one."""
   folder = tmp_path_factory.mktemp(request.param)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XLA_FLAGS", "")
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
     patch.setenv("SINGSONG_CACHE_DIR", str(folder / "cache"))
     whole, parts = folder / "whole", folder / "parts"
