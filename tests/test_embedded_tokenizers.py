@@ -1,4 +1,4 @@
-"""The tokenisers in the package: they load, have the paper's geometry, and keep a song that is new to them."""
+"""The embedded tokenisers: they load, have the paper's geometry, and keep a song that is new to them."""
 
 import importlib.resources
 import itertools
