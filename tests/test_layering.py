@@ -36,7 +36,7 @@ ALLOWED = {
     "singsong_jax.codecs",
     "singsong_jax.semantics",
     "singsong_jax.cli",
-    "singsong_jax.systems",  # these two and the units: of fit_semantics, which hears with a trained network
+    "singsong_jax.systems",  # these two and the units: of code_book, which hears with a trained network
     "singsong_jax.training.checkpoints",
     "tasks.audio_units",
     "tasks.schema",

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from flax import linen as nn
 
-from data_pipelines import clip_records, fit_semantics
+from data_pipelines import clip_records, code_book
 from singsong_jax import files
 from singsong_jax.errors import InputError
 from singsong_jax.networks.w2v_bert import W2vBertConfig
@@ -89,7 +89,7 @@ def data_dir(tmp_path_factory):
 
 
 def test_codes_are_fitted_to_both_stems_of_every_clip(model_dir, data_dir, tmp_path):
-  encoder = fit_semantics.fit(model_dir, data_dir, num_codes=16)
+  encoder = code_book.fit(model_dir, data_dir, num_codes=16)
   encoder.save(tmp_path / "semantics.npz")
   loaded = load_semantic_encoder(tmp_path / "semantics.npz")
   assert (loaded.num_codes, loaded.frame_rate_hz) == (16, 25)
@@ -100,13 +100,13 @@ def test_codes_are_fitted_to_both_stems_of_every_clip(model_dir, data_dir, tmp_p
     "seed": 0,
   }
   assert loaded.source["system"] == json.loads((model_dir / "model.json").read_text())
-  assert fit_semantics.fit(model_dir, data_dir, num_codes=16).fingerprint() == loaded.fingerprint()
+  assert code_book.fit(model_dir, data_dir, num_codes=16).fingerprint() == loaded.fingerprint()
 
 
 def test_what_is_heard(data_dir):
   """Vocals with the paper's noise, which differs from clip to clip, and instrumentals as they are."""
-  units = fit_semantics.find_units(data_dir, "train")
-  heard = list(fit_semantics._heard(units, np.arange(6), RATE, seed=3))
+  units = code_book.find_units(data_dir, "train")
+  heard = list(code_book._heard(units, np.arange(6), RATE, seed=3))
   assert len(heard) == 12
   vocals, instrumentals = (
     [units.read(index, stream, RATE, 10.0, 0.0) for index in range(6)]
@@ -120,7 +120,7 @@ def test_what_is_heard(data_dir):
 
 def test_a_step_a_seed_and_fewer_clips(model_dir, data_dir):
   encoders = [
-    fit_semantics.fit(model_dir, data_dir, num_codes=8, **changes)
+    code_book.fit(model_dir, data_dir, num_codes=8, **changes)
     for changes in ({}, {"step": 1}, {"seed": 1}, {"max_clips": 2})
   ]
   assert len({encoder.fingerprint() for encoder in encoders}) == 4
@@ -132,32 +132,32 @@ def test_a_folder_of_audio_is_heard_as_it_is(model_dir, tmp_path):
   for song in range(3):
     sound = 0.1 * rng.normal(size=(2 * 22_050, 2))
     soundfile.write(tmp_path / f"song {song}.wav", sound, 22_050)
-  units = fit_semantics.find_units(tmp_path, "train")
-  encoder = fit_semantics.fit(model_dir, tmp_path, num_codes=8)
+  units = code_book.find_units(tmp_path, "train")
+  encoder = code_book.fit(model_dir, tmp_path, num_codes=8)
   assert encoder.source["clips"] == len(units) and encoder.source["frames"] == 50 * len(units)
 
 
 def test_what_cannot_be_fitted(model_dir, data_dir, tmp_path):
   with pytest.raises(InputError, match="600 frames of features are fewer than the 601 codes"):
-    fit_semantics.fit(model_dir, data_dir, num_codes=601)
+    code_book.fit(model_dir, data_dir, num_codes=601)
   with pytest.raises(InputError, match=r"all 2 clips of .* are silent"):
-    fit_semantics.fit(model_dir, write_clips(tmp_path / "silent", songs=2, level=0.0), num_codes=4)
+    code_book.fit(model_dir, write_clips(tmp_path / "silent", songs=2, level=0.0), num_codes=4)
   with pytest.raises(InputError, match="no audio files"):
-    fit_semantics.fit(model_dir, files.make_folder(tmp_path / "empty"), num_codes=4)
+    code_book.fit(model_dir, files.make_folder(tmp_path / "empty"), num_codes=4)
   with pytest.raises(InputError, match=r"no model.json"):
-    fit_semantics.fit(tmp_path / "nothing", data_dir)
+    code_book.fit(tmp_path / "nothing", data_dir)
 
 
 def test_checkpoints_that_make_no_encoder(data_dir, tmp_path):
   checkpoint(tmp_path, 5, jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, np.float32), shapes()))
   with pytest.raises(InputError, match=r"step 5 of .* makes no encoder: .* not finite"):
-    fit_semantics.fit(tmp_path, data_dir)
+    code_book.fit(tmp_path, data_dir)
 
 
 def test_a_model_of_another_system(data_dir, monkeypatch):
   class Other:
     name = "singsong"
 
-  monkeypatch.setattr(fit_semantics, "load_checkpoint", lambda *args: (Other(), {}, 1))
+  monkeypatch.setattr(code_book, "load_checkpoint", lambda *args: (Other(), {}, 1))
   with pytest.raises(InputError, match="a model of the system 'singsong', not an encoder's: 'w2v_bert'"):
-    fit_semantics.fit("runs/base", data_dir)
+    code_book.fit("runs/base", data_dir)
