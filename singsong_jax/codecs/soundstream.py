@@ -9,6 +9,7 @@ float32.
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
@@ -83,7 +84,7 @@ class SoundStreamCodec:
     waveform = np.asarray(waveform, np.float32)
     hop = self.config.hop_samples
     frames = -(-waveform.shape[-1] // hop)
-    rows = _padded(waveform.reshape(-1, waveform.shape[-1]), hop)
+    rows = _padded(waveform.reshape(math.prod(waveform.shape[:-1]), waveform.shape[-1]), hop)
     codes = np.concatenate(list(self.encode_stream(_chunks(rows, hop))), axis=1)
     return codes[:, :frames].reshape(*waveform.shape[:-1], frames, self.num_levels)
 
@@ -123,7 +124,7 @@ class SoundStreamCodec:
     """
     codes = np.asarray(codes)
     self._check_codes(codes)
-    rows = _padded(codes.reshape(-1, *codes.shape[-2:]), 1)
+    rows = _padded(codes.reshape(math.prod(codes.shape[:-2]), *codes.shape[-2:]), 1)
     waveform = np.concatenate(list(self.decode_stream(_chunks(rows, 1))), axis=1)
     samples = codes.shape[-2] * self.config.hop_samples
     return waveform[:, :samples].reshape(*codes.shape[:-2], samples)
