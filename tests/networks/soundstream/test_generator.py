@@ -23,6 +23,12 @@ def count(config):
   return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
+def disturbed(variables, seed=0):
+  """As after training: residual units begin as nothing, and what is wrong in them would not be seen."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda x: jnp.float32(x + 0.1 * rng.normal(size=x.shape)), variables)
+
+
 def test_the_papers_geometry_and_our_sizes():
   base = SoundStreamConfig()
   assert (base.hop_samples, base.frame_rate_hz) == (320, 50)
@@ -34,16 +40,16 @@ def test_the_papers_geometry_and_our_sizes():
   assert jax.eval_shape(Decoder(base).apply, variables, latents).shape == (2, 160_000)
   # Our own numbers: the 8.4 M of the paper's Table I do not follow from its text.
   assert count(base) == 9_841_249
-  assert round(count(SoundStreamConfig(encoder_channels=8, decoder_channels=8, latent_dim=64)), -5) == 800_000
+  assert round(count(SoundStreamConfig(encoder_channels=8, decoder_channels=8, latent_dim=64)), -5) == 700_000
 
 
 @pytest.fixture(scope="module")
 def networks():
   rng = np.random.default_rng(0)
   waveform = jnp.array(rng.normal(size=(2, 400)).astype(np.float32))
-  encoder = Encoder(SMALL).init(jax.random.key(0), waveform)
+  encoder = disturbed(Encoder(SMALL).init(jax.random.key(0), waveform))
   latents = Encoder(SMALL).apply(encoder, waveform)
-  decoder = Decoder(SMALL).init(jax.random.key(1), latents)
+  decoder = disturbed(Decoder(SMALL).init(jax.random.key(1), latents))
   return (Encoder(SMALL), encoder, waveform), (Decoder(SMALL), decoder, latents)
 
 
@@ -75,7 +81,7 @@ def test_a_frame_depends_on_so_many_before_it(config):
   """The reach is exact: something of the first frame's effect is left in the last frame, nothing after it."""
   context = config.decoder_context_frames
   latents = jnp.ones((1, context + 3, config.latent_dim))
-  variables = Decoder(config).init(jax.random.key(0), latents)
+  variables = disturbed(Decoder(config).init(jax.random.key(0), latents))
   hop = config.hop_samples
   frame = slice((context + 1) * hop, (context + 2) * hop)
   gradient = jax.grad(lambda x: jnp.sum(jnp.square(Decoder(config).apply(variables, x)[0, frame])))(latents)
