@@ -1,7 +1,7 @@
 """A code book for a trained w2v-BERT, fitted to what it hears in the training songs; see `fit_semantics`."""
 
+import contextlib
 import itertools
-import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from data_pipelines import progress
 from singsong_jax.audio.noise import add_noise
 from singsong_jax.errors import InputError
-from singsong_jax.semantics.quantizer import fit_quantizer
+from singsong_jax.semantics.quantizer import batches, fit_quantizer, spooled
 from singsong_jax.semantics.w2v_bert import W2vBertEncoder, W2vBertFeatures
 from singsong_jax.systems import system_from_description
 from singsong_jax.systems.w2v_bert import W2vBertSystem
@@ -18,7 +18,6 @@ from singsong_jax.training.checkpoints import load_checkpoint
 from tasks.audio_units import UNIT_SECONDS, AudioUnits, find_units
 
 _CLIPS = 8  # that the network hears at once
-_BATCH_FRAMES = 8192  # of k-means
 _ITERATIONS = 50
 
 
@@ -46,12 +45,11 @@ def fit(
     raise InputError(f"step {step} of {model_dir} makes no encoder: {error}") from error
   units = find_units(data_dir, "train")
   chosen = np.sort(np.random.default_rng(seed).permutation(len(units))[:max_clips])
-  with tempfile.TemporaryFile() as spool:
+  heard = _heard(units, chosen, extractor.config.sample_rate_hz, seed)
+  parts = (extractor.features(clips) for clips in _batches_of_clips(heard))
+  with contextlib.ExitStack() as stack:
     with progress.bar(len(chosen), "hearing clips", "clip"):
-      for clips in _batches_of_clips(_heard(units, chosen, extractor.config.sample_rate_hz, seed)):
-        spool.write(np.float16(extractor.features(clips)).tobytes())
-    spool.flush()
-    features = np.memmap(spool, np.float16, "r").reshape(-1, extractor.config.emb_dim)
+      features = stack.enter_context(spooled(parts, extractor.config.emb_dim, np.float16))
     with progress.bar(1 + _ITERATIONS, "fitting codes, at most", "pass"):
       quantizer = fit_quantizer(lambda: _pass(features), num_codes, seed=seed, iterations=_ITERATIONS)
     source = {
@@ -86,6 +84,5 @@ def _batches_of_clips(clips: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _pass(features: np.ndarray) -> Iterator[np.ndarray]:
-  for start in range(0, len(features), _BATCH_FRAMES):
-    yield np.asarray(features[start : start + _BATCH_FRAMES], np.float32)
+  yield from batches(features)
   progress.tick()

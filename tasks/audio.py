@@ -23,6 +23,7 @@ from singsong_jax.tokens.featurization import NOISE_SIGMA
 from tasks.audio_units import AudioUnits, find_units
 from tasks.datasets import TrainIterator, options
 
+_STREAMS = ("vocals", "noisy_vocals", "instrumental", "mix")
 _PROBED_UNITS = 64
 _SILENT = 1e-4  # peak: −80 dB
 _CLIPPED_SHARE = 1e-3  # of the samples at full scale
@@ -57,9 +58,8 @@ class AudioExamples:
         f"AudioExamples needs a segment, a stream and a gain of 0 dB or less; got segment_seconds="
         f"{self.segment_seconds}, streams={self.streams}, min_gain_db={self.min_gain_db}"
       )
-    if unknown := set(self.streams) - {"vocals", "noisy_vocals", "instrumental", "mix"}:
-      raise InputError(f"AudioExamples.streams has {sorted(unknown)[0]!r}; there are vocals, noisy_vocals, "
-                       "instrumental and mix")  # fmt: skip
+    if unknown := set(self.streams) - set(_STREAMS):
+      raise InputError(f"AudioExamples.streams has {sorted(unknown)[0]!r}; there are {', '.join(_STREAMS)}")
 
   @property
   def segment_samples(self) -> int:

@@ -7,6 +7,7 @@
 fitted on, or where its weights lie (not part of the fingerprint).
 """
 
+import abc
 import dataclasses
 import hashlib
 import importlib
@@ -49,6 +50,21 @@ class FittedFile:
     text = json.dumps(metadata, sort_keys=True).encode()
     with files.replacing(path) as temporary:
       np.savez_compressed(temporary, metadata=np.frombuffer(text, np.uint8), **self.arrays)
+
+
+class Stored(abc.ABC):
+  """What is kept in a `FittedFile`."""
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes an npz file, in one rename. Raises InputError when it cannot be written."""
+    self._file().save(path)
+
+  def fingerprint(self) -> str:
+    """SHA-256 (hex) of everything but `source`."""
+    return self._file().fingerprint()
+
+  @abc.abstractmethod
+  def _file(self) -> FittedFile: ...
 
 
 def load_fitted_file(path: str | os.PathLike) -> FittedFile:

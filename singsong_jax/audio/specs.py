@@ -14,6 +14,7 @@ import ast
 import dataclasses
 import importlib
 import importlib.resources
+import operator
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -68,16 +69,15 @@ class Catalogue:
     Raises:
       InputError: an unknown name or setting, a missing or damaged file, a package that is not installed.
     """
-    match = _SPEC.fullmatch(spec)
-    name, source = (match["name"], match["source"]) if match else (None, None)
+    name, source, settings = parse_spec(spec)
     if name in self.public:
       if not source:
         raise self._error(spec, f"{name} needs weights: {name}:SOURCE, a folder or a name on a hub")
-      return self._call(spec, self.public[name], "from_pretrained", source, **_settings(match["settings"]))
+      return construct(self._flag(spec), f"{self.public[name]}.from_pretrained", source, **settings)
     if name in (*self.embedded, *self.fitted):
-      return self._load_own(spec, name, source, _settings(match["settings"]))
+      return self._load_own(spec, name, source, settings)
     if spec.endswith(".npz") or os.path.exists(spec):
-      return fitted_file.load_kind(spec, self.kinds, self.what.replace("semantics", "semantic encoder"))
+      return self._read(spec)
     raise self._error(spec, f"{self.choices()}{did_you_mean(name or spec, self.names)}")
 
   @property
@@ -90,33 +90,50 @@ class Catalogue:
     known = ", ".join([*self.embedded, *self.fitted, *of_source])
     return f"it may be {known} or a tokeniser's .npz file, or come from --gin_file=gin/{self.what}/NAME.gin"
 
+  def _read(self, path: str | os.PathLike) -> Any:
+    return fitted_file.load_kind(path, self.kinds, self.what.replace("semantics", "semantic encoder"))
+
   def _load_own(self, spec: str, name: str, source: str | None, settings: dict[str, Any]) -> Any:
     if source:
       raise self._error(spec, f"{name} takes no source; a file is given by its path alone")
     if name in self.fitted:
-      return self._call(spec, self.fitted[name], "", **settings)
+      return construct(self._flag(spec), self.fitted[name], **settings)
     if settings:
       raise self._error(spec, f"{name} is trained already and takes no settings")
     folder = importlib.resources.files("singsong_jax") / "pretrained"
     with importlib.resources.as_file(folder / f"{name}.npz") as path:
-      return fitted_file.load_kind(path, self.kinds, self.what)
-
-  def _call(self, spec: str, target: str, method: str, *args, **settings) -> Any:
-    module, _, name = target.partition(":")
-    try:
-      made = getattr(importlib.import_module(module), name)
-      return (getattr(made, method) if method else made)(*args, **settings)
-    except ModuleNotFoundError as error:
-      raise self._error(
-        spec, f"it needs the package {error.name!r}; docs/tokenizers.md says which extra brings it"
-      ) from error
-    except TypeError as error:
-      if "unexpected keyword" not in str(error):
-        raise
-      raise self._error(spec, f"there is no such setting: {str(error).rpartition(' ')[2]}") from error
+      return self._read(path)
 
   def _error(self, spec: str, message: str) -> InputError:
-    return InputError(f"--{self.what}={spec}: {message}")
+    return InputError(f"{self._flag(spec)}: {message}")
+
+  def _flag(self, spec: str) -> str:
+    return f"--{self.what}={spec}"
+
+
+def parse_spec(spec: str) -> tuple[str | None, str | None, dict[str, Any]]:
+  """`name`, source and settings of `name:SOURCE,setting=value…`; name None where it is no such text."""
+  match = _SPEC.fullmatch(spec)
+  return (match["name"], match["source"], _settings(match["settings"])) if match else (None, None, {})
+
+
+def construct(flag: str, target: str, *args: Any, **settings: Any) -> Any:
+  """Calls `module:function` or `module:Class.method`, imported now.
+
+  Raises:
+    InputError: naming the flag: a package that is not installed, or a setting that does not exist.
+  """
+  module, _, path = target.partition(":")
+  try:
+    return operator.attrgetter(path)(importlib.import_module(module))(*args, **settings)
+  except ModuleNotFoundError as error:
+    raise InputError(
+      f"{flag}: it needs the package {error.name!r}; the docs say which extra brings it"
+    ) from error
+  except TypeError as error:
+    if "unexpected keyword" not in str(error):
+      raise
+    raise InputError(f"{flag}: there is no such setting: {str(error).rpartition(' ')[2]}") from error
 
 
 def _settings(text: str) -> dict[str, Any]:

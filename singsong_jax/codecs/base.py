@@ -7,6 +7,7 @@ import numpy as np
 
 from singsong_jax.audio import fitted_file
 from singsong_jax.audio.specs import Catalogue, Unfitted, fitted_already
+from singsong_jax.errors import InputError
 
 
 class Codec(Protocol):
@@ -44,6 +45,14 @@ class Codec(Protocol):
 
   def fingerprint(self) -> str:
     """SHA-256 (hex) of everything that codes depend on."""
+
+
+def check_codes(codes: np.ndarray, codec: Codec) -> None:
+  """Raises InputError where `codes` `[..., levels]` are more levels than `codec` has, or out of its range."""
+  if not 1 <= codes.shape[-1] <= codec.num_levels:
+    raise InputError(f"codes have {codes.shape[-1]} levels; this codec decodes 1 … {codec.num_levels}")
+  if codes.size and not 0 <= codes.min() <= codes.max() < codec.num_codes:
+    raise InputError(f"codes span {codes.min()} … {codes.max()}; this codec's are 0 … {codec.num_codes - 1}")
 
 
 # A codec is one file in this folder and one entry here: kind → the class that `from_file` makes one of.

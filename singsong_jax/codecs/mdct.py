@@ -13,7 +13,6 @@ what a band lacks of its loudness. More levels code more of the spectrum and lea
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
@@ -21,7 +20,9 @@ import numpy as np
 import scipy.signal
 
 from singsong_jax.audio import fitted_file
+from singsong_jax.audio.checks import require_finite_samples
 from singsong_jax.codecs import lapped_transform, rvq
+from singsong_jax.codecs.base import check_codes
 from singsong_jax.errors import InputError
 
 KIND = "mdct"
@@ -65,7 +66,7 @@ class MdctSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class MdctCodec:
+class MdctCodec(fitted_file.Stored):
   """See the module's docstring.
 
   Attributes:
@@ -110,8 +111,7 @@ class MdctCodec:
       InputError: a sample is NaN or infinite.
     """
     waveform = np.asarray(waveform, np.float32)
-    if not np.isfinite(waveform).all():
-      raise InputError("the waveform has samples that are NaN or infinite; expected finite ones")
+    require_finite_samples(waveform)
     return rvq.quantize(_analyze(waveform, self.settings), self.codebooks)
 
   def decode(self, codes: np.ndarray, first_frame: int = 0) -> np.ndarray:
@@ -128,22 +128,8 @@ class MdctCodec:
       InputError: too many levels, or a code out of range.
     """
     codes = np.asarray(codes)
-    self._check_codes(codes)
+    check_codes(codes, self)
     return _synthesize(rvq.dequantize(codes, self.codebooks), self.settings, first_frame)
-
-  def _check_codes(self, codes: np.ndarray) -> None:
-    if not 1 <= codes.shape[-1] <= self.num_levels:
-      raise InputError(f"codes have {codes.shape[-1]} levels; this codec decodes 1 … {self.num_levels}")
-    if codes.size and not 0 <= codes.min() <= codes.max() < self.num_codes:
-      raise InputError(f"codes span {codes.min()} … {codes.max()}; this codec's are 0 … {self.num_codes - 1}")
-
-  def save(self, path: str | os.PathLike) -> None:
-    """Writes an npz file, in one rename. Raises InputError when it cannot be written."""
-    self._file().save(path)
-
-  def fingerprint(self) -> str:
-    """SHA-256 (hex) of settings and codebooks."""
-    return self._file().fingerprint()
 
   def _file(self) -> fitted_file.FittedFile:
     arrays = {"codebooks": self.codebooks.astype(np.float16)}

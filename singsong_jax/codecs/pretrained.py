@@ -3,22 +3,23 @@
 Their file holds settings, the weights' source and SHA-256, and no weights (`audio/public_weights.py`).
 """
 
+import abc
 import dataclasses
-import os
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from singsong_jax.audio.fitted_file import FittedFile
+from singsong_jax.audio.checks import require_finite_samples
+from singsong_jax.audio.fitted_file import FittedFile, Stored
 from singsong_jax.audio.public_weights import PublicWeights
+from singsong_jax.codecs.base import check_codes
 from singsong_jax.codecs.lapped_transform import split_blocks
-from singsong_jax.errors import InputError
 
-_CLIPS = 4  # that are coded at once: of 10 s each, the published DAC takes 1 to 2 GB for them
+_CLIPS = 4  # that are coded at once, to bound memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class PretrainedCodec:
+class PretrainedCodec(Stored):
   """A `base.Codec`; subclasses load weights and know the network.
 
   Attributes:
@@ -46,8 +47,7 @@ class PretrainedCodec:
     Raises:
       InputError: a sample is NaN or infinite.
     """
-    if not np.isfinite(waveform).all():
-      raise InputError("the waveform has samples that are NaN or infinite; expected finite ones")
+    require_finite_samples(waveform)
     blocks = split_blocks(waveform, self.hop_samples)
     *batch, frames, hop = blocks.shape
     if not blocks.size:
@@ -66,7 +66,7 @@ class PretrainedCodec:
       InputError: too many levels, or a code out of range.
     """
     codes = np.asarray(codes)
-    self._check_codes(codes)
+    check_codes(codes, self)
     *batch, frames, levels = codes.shape
     if not codes.size:
       return np.zeros((*batch, frames * self.hop_samples), np.float32)
@@ -74,36 +74,22 @@ class PretrainedCodec:
     parts = [self._decode(clips[i : i + _CLIPS], first_frame) for i in range(0, len(clips), _CLIPS)]
     return np.concatenate(parts).astype(np.float32).reshape(*batch, frames * self.hop_samples)
 
-  def _check_codes(self, codes: np.ndarray) -> None:
-    if not 1 <= codes.shape[-1] <= self.num_levels:
-      raise InputError(f"codes have {codes.shape[-1]} levels; this codec decodes 1 … {self.num_levels}")
-    if codes.size and not 0 <= codes.min() <= codes.max() < self.num_codes:
-      raise InputError(f"codes span {codes.min()} … {codes.max()}; this codec's are 0 … {self.num_codes - 1}")
-
+  @abc.abstractmethod
   def _encode(self, clips: np.ndarray) -> np.ndarray:
     """float32 `[n, frames · hop]` to int `[n, frames, num_levels]`."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def _decode(self, clips: np.ndarray, first_frame: int) -> np.ndarray:
     """int `[n, frames, levels]` to float `[n, frames · hop]`."""
-    raise NotImplementedError
 
   def _settings(self) -> dict[str, Any]:
     """What `_load` takes besides weights, as JSON."""
     return {}
 
   @classmethod
+  @abc.abstractmethod
   def _load(cls, weights: PublicWeights, **settings: Any) -> Self:
     """The codec. Raises InputError where the files hold another model."""
-    raise NotImplementedError
-
-  def save(self, path: str | os.PathLike) -> None:
-    """Writes an npz file that names the weights, in one rename. Raises InputError when it cannot."""
-    self._file().save(path)
-
-  def fingerprint(self) -> str:
-    """SHA-256 (hex) of settings and weights, wherever these lie."""
-    return self._file().fingerprint()
 
   def _file(self) -> FittedFile:
     settings = {"sha256": self.weights.sha256, **self._settings()}

@@ -10,7 +10,6 @@ float32.
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
@@ -20,7 +19,10 @@ import numpy as np
 from flax import traverse_util
 
 from singsong_jax.audio import fitted_file
+from singsong_jax.audio.checks import require_finite_samples
+from singsong_jax.codecs.base import check_codes
 from singsong_jax.errors import InputError
+from singsong_jax.networks import weights
 from singsong_jax.networks.soundstream import quantizer
 from singsong_jax.networks.soundstream.config import SoundStreamConfig
 from singsong_jax.networks.soundstream.generator import STREAM, Decoder, Encoder
@@ -32,7 +34,7 @@ _NETWORKS = {"encoder": Encoder, "decoder": Decoder}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SoundStreamCodec:
+class SoundStreamCodec(fitted_file.Stored):
   """See the module's docstring.
 
   Attributes:
@@ -102,8 +104,7 @@ class SoundStreamCodec:
     """
     hop, past = self.config.hop_samples, None
     for chunk in chunks:
-      if not np.isfinite(chunk).all():
-        raise InputError("the waveform has samples that are NaN or infinite; expected finite ones")
+      require_finite_samples(chunk)
       if chunk.shape[-1] % hop:
         raise InputError(f"a chunk has {chunk.shape[-1]} samples; whole frames of {hop} are needed")
       latents, past = _run("encoder", self.config, self.networks["encoder"], np.float32(chunk), past)
@@ -123,7 +124,7 @@ class SoundStreamCodec:
       InputError: too many levels, or a code out of range.
     """
     codes = np.asarray(codes)
-    self._check_codes(codes)
+    check_codes(codes, self)
     rows = _padded(codes.reshape(math.prod(codes.shape[:-2]), *codes.shape[-2:]), 1)
     waveform = np.concatenate(list(self.decode_stream(_chunks(rows, 1))), axis=1)
     samples = codes.shape[-2] * self.config.hop_samples
@@ -138,27 +139,13 @@ class SoundStreamCodec:
     """
     past = None
     for codes in chunks:
-      self._check_codes(codes)
+      check_codes(codes, self)
       latents = quantizer.dequantize(codes, self.entries)
       waveform, past = _run("decoder", self.config, self.networks["decoder"], latents, past)
       yield np.asarray(waveform)
 
-  def _check_codes(self, codes: np.ndarray) -> None:
-    if not 1 <= codes.shape[-1] <= self.num_levels:
-      raise InputError(f"codes have {codes.shape[-1]} levels; this codec decodes 1 … {self.num_levels}")
-    if codes.size and not 0 <= codes.min() <= codes.max() < self.num_codes:
-      raise InputError(f"codes span {codes.min()} … {codes.max()}; this codec's are 0 … {self.num_codes - 1}")
-
-  def save(self, path: str | os.PathLike) -> None:
-    """Writes an npz file, in one rename. Raises InputError when it cannot be written."""
-    self._file().save(path)
-
-  def fingerprint(self) -> str:
-    """SHA-256 (hex) of settings, weights and codebooks."""
-    return self._file().fingerprint()
-
   def _file(self) -> fitted_file.FittedFile:
-    arrays = {name: np.asarray(leaf, np.float16) for name, leaf in _flat(self.networks).items()}
+    arrays = {name: np.asarray(leaf, np.float16) for name, leaf in weights.flat(self.networks).items()}
     return fitted_file.FittedFile(
       kind=KIND,
       settings=self.config.describe(),
@@ -173,7 +160,7 @@ class SoundStreamCodec:
     entries = arrays.pop("entries")
     return cls.from_parts(
       SoundStreamConfig.from_description(file.settings),
-      traverse_util.unflatten_dict(arrays, sep="/"),
+      weights.nested(arrays),
       entries,
       file.source,
     )
@@ -193,24 +180,18 @@ class SoundStreamCodec:
         codebooks were never fitted.
     """
     config = dataclasses.replace(config, dtype="float32")
-    parts = {**_flat(networks), "entries": np.asarray(entries)}
+    parts = {**weights.flat(networks), "entries": np.asarray(entries)}
     expected = _shapes(config)
-    for name in sorted(parts.keys() | expected.keys()):
-      found = parts[name].shape if name in parts else None
-      if found != expected.get(name):
-        raise ValueError(f"{name} has shape {found}, the settings ask for {expected.get(name)}")
+    weights.check_shapes(parts, expected)
+    if strange := sorted(parts.keys() - expected.keys()):
+      raise ValueError(f"the settings have no {strange[0]}")
     if not np.any(parts["entries"]):
       raise ValueError(
         "the codebooks are all zeros: training has not yet reached SoundStream.fit_codebooks_at"
       )
-    rounded = {name: np.asarray(part, np.float16).astype(np.float32) for name, part in parts.items()}
-    for name, part in rounded.items():
-      if not np.isfinite(part).all():
-        raise ValueError(f"{name} has values that are not finite in float16")
-    entries = rounded.pop("entries")
-    return cls(
-      config=config, networks=traverse_util.unflatten_dict(rounded, sep="/"), entries=entries, source=source
-    )
+    parts = {name: weights.rounded(name, part) for name, part in parts.items()}
+    entries = parts.pop("entries")
+    return cls(config=config, networks=weights.nested(parts), entries=entries, source=source)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -237,11 +218,6 @@ def _padded(rows: np.ndarray, hop: int) -> np.ndarray:
 def _chunks(rows: np.ndarray, hop: int) -> Iterator[np.ndarray]:
   size = _CHUNK_FRAMES * hop
   return (rows[:, start : start + size] for start in range(0, rows.shape[1], size))
-
-
-def _flat(networks: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Parameters by name, as `encoder/first/kernel`."""
-  return {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(networks, sep="/").items()}
 
 
 def _shapes(config: SoundStreamConfig) -> dict[str, tuple[int, ...]]:

@@ -84,7 +84,7 @@ def reconstruct(
 ) -> Reconstruction:
   """Codes the mean of a file's channels, writes what the codes sound like, and measures it.
 
-  Memory grows by some 0.7 MB for a second of sound, which is coded and decoded in pieces.
+  Codes and decodes in pieces, so that of the sound's length only waveforms and codes grow with it.
 
   Args:
     source: audio file of any rate, mono or stereo.

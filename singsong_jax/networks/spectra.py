@@ -39,9 +39,20 @@ def stft(waveform: jax.Array, window: int, hop: int, fft_size: int | None = None
     complex64 `[B, T // hop + 1, fft_size / 2 + 1]`; a full-scale sine peaks at 1/2.
   """
   padded = jnp.pad(waveform, ((0, 0), (window // 2, window // 2)), mode="reflect")
-  frames = frames_of(padded, window, hop)
+  return _spectra(padded, window, hop, fft_size or window)
+
+
+def _spectra(waveform: jax.Array, window: int, hop: int, fft_size: int) -> jax.Array:
+  """As `stft`, of the frames that the waveform has."""
   hann = np.hanning(window + 1)[:-1].astype(np.float32)
-  return jnp.fft.rfft(frames * (hann / hann.sum()), n=fft_size or window)
+  return jnp.fft.rfft(frames_of(waveform, window, hop) * (hann / hann.sum()), n=fft_size)
+
+
+def _in_bands(spectra: jax.Array, sample_rate_hz: int, fft_size: int, num_mels: int) -> jax.Array:
+  """Magnitudes in mel bands."""
+  power = jnp.square(spectra.real) + jnp.square(spectra.imag)
+  magnitudes = jnp.sqrt(power + 1e-12)  # a gradient at 0
+  return magnitudes @ mel_filters(sample_rate_hz, fft_size, num_mels)
 
 
 def frames_of(waveform: jax.Array, window: int, hop: int) -> jax.Array:
@@ -75,10 +86,9 @@ def mel_filters(sample_rate_hz: int, fft_size: int, num_mels: int) -> np.ndarray
 def mel_spectrum(waveform: jax.Array, scale: MelScale, sample_rate_hz: int) -> jax.Array:
   """Magnitudes in mel bands: float32 `[B, T]` to `[B, frames, bands]`."""
   # Small windows are padded, so that few bands are empty.
-  spectra = stft(waveform, scale.window, scale.hop, max(512, scale.window))
-  power = jnp.square(spectra.real) + jnp.square(spectra.imag)
-  magnitudes = jnp.sqrt(power + 1e-12)  # a gradient at 0
-  return magnitudes @ mel_filters(sample_rate_hz, max(512, scale.window), scale.num_mels)
+  fft_size = max(512, scale.window)
+  spectra = stft(waveform, scale.window, scale.hop, fft_size)
+  return _in_bands(spectra, sample_rate_hz, fft_size, scale.num_mels)
 
 
 def log_mel(waveform: jax.Array, *, sample_rate_hz: int, num_mels: int, window: int, hop: int) -> jax.Array:
@@ -92,10 +102,8 @@ def log_mel(waveform: jax.Array, *, sample_rate_hz: int, num_mels: int, window: 
   """
   padded = jnp.pad(waveform, ((0, 0), (0, max(0, window - hop))))
   fft_size = 2 ** math.ceil(math.log2(window))
-  hann = np.hanning(window + 1)[:-1].astype(np.float32)
-  spectra = jnp.fft.rfft(frames_of(padded, window, hop) * (hann / hann.sum()), n=fft_size)
-  magnitudes = jnp.sqrt(jnp.square(spectra.real) + jnp.square(spectra.imag) + 1e-12)
-  return jnp.log(magnitudes @ mel_filters(sample_rate_hz, fft_size, num_mels) + _FLOOR)
+  spectra = _spectra(padded, window, hop, fft_size)
+  return jnp.log(_in_bands(spectra, sample_rate_hz, fft_size, num_mels) + _FLOOR)
 
 
 def log_mel_distance(
@@ -128,7 +136,7 @@ def papers_distance(waveform: jax.Array, other: jax.Array, sample_rate_hz: int) 
 
 
 def si_sdr_db(waveform: jax.Array, decoded: jax.Array) -> jax.Array:
-  """Scale-invariant signal-to-distortion ratio, dB (Le Roux et al. 2019), no means: `[B, T]` to `[B]`."""
+  """SI-SDR in dB (Le Roux et al. 2019) of waveforms without their means: `[B, T]` to `[B]`."""
   reference = waveform - jnp.mean(waveform, axis=1, keepdims=True)
   estimate = decoded - jnp.mean(decoded, axis=1, keepdims=True)
   power = jnp.sum(jnp.square(reference), axis=1, keepdims=True)

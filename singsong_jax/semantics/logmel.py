@@ -10,7 +10,6 @@ number of codes. As there, normalisation is per dimension over the corpus, not p
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ import scipy.fft
 import scipy.signal
 
 from singsong_jax.audio import fitted_file, kmeans
+from singsong_jax.audio.checks import require_finite_samples
 from singsong_jax.errors import InputError
 
 KIND = "logmel"
@@ -50,7 +50,7 @@ class LogMelSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class LogMelEncoder:
+class LogMelEncoder(fitted_file.Stored):
   """See the module's docstring.
 
   Attributes:
@@ -96,18 +96,9 @@ class LogMelEncoder:
     Raises:
       InputError: a sample is NaN or infinite.
     """
-    if not np.isfinite(waveform).all():
-      raise InputError("the waveform has samples that are NaN or infinite; expected finite ones")
+    require_finite_samples(waveform)
     features = extract_features(waveform, self.settings, self.mel_filters, self.chroma_filters)
     return kmeans.nearest_centroid((features - self.mean) * self.scale, self.centroids)
-
-  def save(self, path: str | os.PathLike) -> None:
-    """Writes an npz file, in one rename. Raises InputError when it cannot be written."""
-    self._file().save(path)
-
-  def fingerprint(self) -> str:
-    """SHA-256 (hex) of settings and arrays."""
-    return self._file().fingerprint()
 
   def _file(self) -> fitted_file.FittedFile:
     settings = dataclasses.asdict(self.settings)

@@ -6,27 +6,26 @@ Layers count from 1: number l is the output of the l-th transformer block. An en
 book; of the network it holds source and SHA-256 alone (`audio/public_weights.py`).
 """
 
+import abc
 import dataclasses
 import importlib
-import itertools
 import math
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from singsong_jax.audio.fitted_file import FittedFile
+from singsong_jax.audio.checks import require_finite_samples
+from singsong_jax.audio.fitted_file import FittedFile, Stored
 from singsong_jax.audio.public_weights import PublicWeights, locate
 from singsong_jax.audio.torch_models import run
 from singsong_jax.errors import InputError
 from singsong_jax.semantics import base
-from singsong_jax.semantics.quantizer import FeatureQuantizer, fit_quantizer
+from singsong_jax.semantics.quantizer import FeatureQuantizer, batches, fit_quantizer, spooled
 
 _RATE_HZ = 25  # the paper's: features are pooled to it unless told otherwise
 _CLIPS = 4  # that the network hears at once
-_FIT_FRAMES = 8192  # in a batch of k-means
 _ARRAYS = ("mean", "scale", "centroids")
 
 
@@ -57,7 +56,7 @@ class Network(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class PretrainedFeatures:
+class PretrainedFeatures(abc.ABC):
   """Features of a public encoder, and what fits a code book to them: an `audio.specs.Unfitted`.
 
   Attributes:
@@ -114,9 +113,9 @@ class PretrainedFeatures:
     return cls(weights=weights, network=network, pool=pool, num_codes=num_codes)
 
   @classmethod
+  @abc.abstractmethod
   def _open(cls, weights: PublicWeights) -> Network:
     """The network. Raises InputError where the files hold another one."""
-    raise NotImplementedError
 
   @property
   def sample_rate_hz(self) -> int:
@@ -137,8 +136,7 @@ class PretrainedFeatures:
       InputError: a sample is NaN or infinite.
     """
     waveform = np.asarray(waveform, np.float32)
-    if not np.isfinite(waveform).all():
-      raise InputError("the waveform has samples that are NaN or infinite; expected finite ones")
+    require_finite_samples(waveform)
     *batch, samples = waveform.shape
     frames = math.ceil(samples / self.hop_samples)
     if not waveform.size:
@@ -184,27 +182,24 @@ class PretrainedFeatures:
     Raises:
       InputError: no clips, nothing but silence, or fewer frames than codes.
     """
-    with tempfile.TemporaryFile() as spool:
-      heard, silent = 0, True
+    heard, silent = 0, True
+
+    def of_clips():
+      nonlocal heard, silent
       for clip in clips:
-        spool.write(self.features(clip).tobytes())
         heard, silent = heard + 1, silent and not np.any(clip)
+        yield self.features(clip)
       if silent:
         raise InputError(f"cannot fit a code book to {heard} clips without any sound")
-      spool.flush()
-      features = np.memmap(spool, np.float32, "r").reshape(-1, self.network.dims)
-      quantizer = fit_quantizer(lambda: _batches(features), num_codes=self.num_codes, seed=seed)
+
+    with spooled(of_clips(), self.network.dims, np.float32) as features:
+      quantizer = fit_quantizer(lambda: batches(features), num_codes=self.num_codes, seed=seed)
       source = {"clips": heard, "frames": len(features), "seed": seed, **self.weights.describe()}
     return PretrainedEncoder(extractor=self, quantizer=quantizer, source=source)
 
 
-def _batches(features: np.ndarray) -> Iterator[np.ndarray]:
-  for start in itertools.takewhile(lambda i: i < len(features), itertools.count(step=_FIT_FRAMES)):
-    yield np.array(features[start : start + _FIT_FRAMES])
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class PretrainedEncoder:
+class PretrainedEncoder(Stored):
   """A `base.SemanticEncoder`: the nearest code to each frame of features.
 
   Attributes:
@@ -236,14 +231,6 @@ class PretrainedEncoder:
   def encode(self, waveform: np.ndarray) -> np.ndarray:
     """float `[..., samples]` to int32 `[..., ceil(samples / hop)]`. Raises InputError as `features`."""
     return self.quantizer.encode(self.extractor.features(waveform))
-
-  def save(self, path: str | os.PathLike) -> None:
-    """Writes an npz file, in one rename. Raises InputError when it cannot be written."""
-    self._file().save(path)
-
-  def fingerprint(self) -> str:
-    """SHA-256 (hex) of settings, weights (wherever these lie) and code book."""
-    return self._file().fingerprint()
 
   def _file(self) -> FittedFile:
     arrays = {name: getattr(self.quantizer, name) for name in _ARRAYS}

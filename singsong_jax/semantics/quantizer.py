@@ -7,17 +7,21 @@ A pass is a sum over its vectors. Several workers may each go through a part wit
 `accumulate`; the parts are put together with `merge`, and `update` makes the next centroids.
 """
 
+import contextlib
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse
 import threadpoolctl
 
 from singsong_jax.audio import kmeans
 from singsong_jax.errors import InputError
 
+_BATCH_FRAMES = 8192
 _TOLERANCE = 1e-4  # Lloyd's algorithm ends where a pass lowers the inertia by less than this share
 _VARIES = 1e-6  # standard deviation, as a share of the mean, below which a dimension is rounding alone
 
@@ -173,6 +177,26 @@ def fit_quantizer(
   normalised = lambda: ((np.asarray(batch, np.float32) - mean) * scale for batch in batches())
   centroids = _lloyd(lambda: [sample], _first_centroids(sample, num_codes, seed), iterations)
   return FeatureQuantizer(mean=mean, scale=scale, centroids=_lloyd(normalised, centroids, iterations))
+
+
+@contextlib.contextmanager
+def spooled(parts: Iterable[np.ndarray], dims: int, dtype: npt.DTypeLike) -> Iterator[np.ndarray]:
+  """All features of `parts`, each `[..., dims]`, one after the other in a temporary file (TMPDIR says where).
+
+  Yields:
+    `[frames, dims]` of `dtype`; `batches` makes a stream of it for `fit_quantizer`.
+  """
+  with tempfile.TemporaryFile() as file:
+    for part in parts:
+      file.write(np.asarray(part, dtype).tobytes())
+    file.flush()
+    yield np.memmap(file, dtype, "r").reshape(-1, dims)
+
+
+def batches(features: np.ndarray) -> Iterator[np.ndarray]:
+  """float32 `[≤ 8192, d]`, in order."""
+  for start in range(0, len(features), _BATCH_FRAMES):
+    yield np.asarray(features[start : start + _BATCH_FRAMES], np.float32)
 
 
 def _first_pass(

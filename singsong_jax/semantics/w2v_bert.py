@@ -10,7 +10,6 @@ and computed in float32.
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -21,7 +20,8 @@ from flax import linen as nn
 from flax import traverse_util
 
 from singsong_jax.audio import fitted_file
-from singsong_jax.errors import InputError
+from singsong_jax.audio.checks import require_finite_samples
+from singsong_jax.networks import weights
 from singsong_jax.networks.w2v_bert import W2vBert, W2vBertConfig
 from singsong_jax.semantics.quantizer import FeatureQuantizer
 
@@ -53,13 +53,11 @@ class W2vBertFeatures:
       ValueError: one is missing or has not the shape that `config` asks for, or is no finite float16.
     """
     config = dataclasses.replace(config, dtype="float32", remat="none")
-    found, kept = _flat(params), {}
-    for name, shape in _shapes(config).items():
-      if name not in found or found[name].shape != shape:
-        has = found[name].shape if name in found else None
-        raise ValueError(f"{name} has shape {has}, the settings ask for {shape}")
-      kept[name] = _rounded(name, found[name])
-    return cls(config=config, params=traverse_util.unflatten_dict(kept, sep="/"))
+    found, expected = weights.flat(params), _shapes(config)
+    weights.check_shapes(found, expected)
+    return cls(
+      config=config, params=weights.nested({name: weights.rounded(name, found[name]) for name in expected})
+    )
 
   def features(self, waveform: np.ndarray) -> np.ndarray:
     """float `[..., samples]` to float32 `[..., ceil(samples / hop), d]`, padded with zeros to whole frames.
@@ -68,8 +66,7 @@ class W2vBertFeatures:
       InputError: a sample is NaN or infinite.
     """
     waveform = np.asarray(waveform, np.float32)
-    if not np.isfinite(waveform).all():
-      raise InputError("the waveform has samples that are NaN or infinite; expected finite ones")
+    require_finite_samples(waveform)
     hop, samples = self.config.hop_samples, waveform.shape[-1]
     frames = -(-samples // hop)
     shape = (*waveform.shape[:-1], frames, self.config.emb_dim)
@@ -106,7 +103,7 @@ class W2vBertFeatures:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class W2vBertEncoder:
+class W2vBertEncoder(fitted_file.Stored):
   """See the module's docstring.
 
   Attributes:
@@ -147,22 +144,15 @@ class W2vBertEncoder:
     """
     return self.quantizer.encode(self.extractor.features(waveform))
 
-  def save(self, path: str | os.PathLike) -> None:
-    """Writes an npz file, in one rename. Raises InputError when it cannot be written."""
-    self._file().save(path)
-
-  def fingerprint(self) -> str:
-    """SHA-256 (hex) of settings, weights and code book."""
-    return self._file().fingerprint()
-
   def _file(self) -> fitted_file.FittedFile:
-    weights = {f"{_NETWORK}/{name}": np.float16(leaf) for name, leaf in _flat(self.extractor.params).items()}
+    network = {_NETWORK: self.extractor.params}
+    network = {name: np.float16(leaf) for name, leaf in weights.flat(network).items()}
     quantizer = {name: getattr(self.quantizer, name) for name in _QUANTIZER}
     return fitted_file.FittedFile(
       kind=KIND,
       settings=self.extractor.config.describe(),
       source=self.source,
-      arrays={**weights, **quantizer, "centroids": np.float16(quantizer["centroids"])},
+      arrays={**network, **quantizer, "centroids": np.float16(quantizer["centroids"])},
     )
 
   @classmethod
@@ -170,7 +160,7 @@ class W2vBertEncoder:
     """Raises InputError, KeyError, TypeError or ValueError when the content does not fit together."""
     arrays = dict(file.arrays)
     quantizer = FeatureQuantizer(**{name: arrays.pop(name) for name in _QUANTIZER})
-    params = traverse_util.unflatten_dict(arrays, sep="/")[_NETWORK]
+    params = weights.nested(arrays)[_NETWORK]
     extractor = W2vBertFeatures.from_params(W2vBertConfig.from_description(file.settings), params)
     return cls.from_parts(extractor, quantizer, file.source)
 
@@ -185,14 +175,13 @@ class W2vBertEncoder:
     """
     dims = extractor.config.emb_dim
     parts = {name: np.asarray(getattr(quantizer, name)) for name in _QUANTIZER}
-    expected = {"mean": (dims,), "scale": (dims,), "centroids": (max(1, len(parts["centroids"])), dims)}
+    num_codes = max(1, len(parts["centroids"]))
+    weights.check_shapes(parts, {"mean": (dims,), "scale": (dims,), "centroids": (num_codes, dims)})
     for name, part in parts.items():
-      if part.shape != expected[name]:
-        raise ValueError(f"{name} has shape {part.shape}, the settings ask for {expected[name]}")
       if not np.isfinite(part).all():
         raise ValueError(f"{name} has values that are not finite")
     parts = {name: np.float32(part) for name, part in parts.items()}
-    parts["centroids"] = _rounded("centroids", parts["centroids"])
+    parts["centroids"] = weights.rounded("centroids", parts["centroids"])
     return cls(extractor=extractor, quantizer=FeatureQuantizer(**parts), source=source)
 
 
@@ -200,20 +189,6 @@ class W2vBertEncoder:
 def _features(config: W2vBertConfig, params: Mapping[str, Any], waveform: jax.Array) -> jax.Array:
   codebook = jnp.zeros((config.num_codes, config.code_dim))
   return W2vBert(config).apply({"params": {**params, _UNUSED: codebook}}, waveform, method="features")
-
-
-def _rounded(name: str, values: np.ndarray) -> np.ndarray:
-  """float32 of float16 precision. Raises ValueError where a value is not finite in it."""
-  with np.errstate(over="ignore"):
-    rounded = np.asarray(values, np.float16).astype(np.float32)
-  if not np.isfinite(rounded).all():
-    raise ValueError(f"{name} has values that are not finite in float16")
-  return rounded
-
-
-def _flat(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Parameters by name, as `project/kernel`."""
-  return {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(params, sep="/").items()}
 
 
 def _shapes(config: W2vBertConfig) -> dict[str, tuple[int, ...]]:

@@ -230,23 +230,19 @@ class SoundStream:
     return jnp.minimum(self.averaging, (1 + step) / (10 + step))
 
   def _generator_loss(self, networks, codebooks, judges_params, batch, num_levels, has_judges):
-    recipe, weight = RECIPES[self.recipe], batch["weight"]
+    weights = self._weights()
     latents = self.encode(networks, batch["waveform"])
     quantized, decoded = self._decode_quantized(networks, codebooks, latents, num_levels[:, None])
     terms = self._distances(batch["waveform"], decoded)
-    weights = {"log_mel": recipe.log_mel, "papers_spectral": recipe.papers_spectral}
-    weights["waveform"] = self.waveform_weight
     commitment = jnp.mean(quantizer.commitment(quantized), axis=1)
     terms["commitment"] = jnp.where(quantizer.is_fitted(codebooks), commitment, 0.0)
-    weights["commitment"] = recipe.commitment
     if self.discriminators:
       module = Discriminators(self.discriminators)
       real, fake = (module.apply({"params": judges_params}, x) for x in (batch["waveform"], decoded))
       terms |= {"adversarial": judges.adversarial_loss(fake), "features": judges.feature_loss(real, fake)}
-      weights["adversarial"] = jnp.where(has_judges, recipe.adversarial, 0.0)
-      weights["features"] = jnp.where(has_judges, recipe.features, 0.0)
+      weights |= {name: jnp.where(has_judges, weights[name], 0.0) for name in ("adversarial", "features")}
     total = sum(weights[name] * value for name, value in terms.items())
-    sums = _weighted({"loss": total, **terms}, weight)
+    sums = _weighted({"loss": total, **terms}, batch["weight"])
     loss = sums["loss"][0] / sums["loss"][1]
     return loss, (sums, latents, quantized, decoded)
 
@@ -273,6 +269,10 @@ class SoundStream:
   def decode(self, networks: Any, latents: jax.Array) -> jax.Array:
     """Latents `[B, frames, latent_dim]` to float32 `[B, frames · hop]`."""
     return Decoder(self.network).apply({"params": networks["decoder"]}, latents)
+
+  def _weights(self) -> dict[str, Any]:
+    """Of the terms of the loss."""
+    return {**dataclasses.asdict(RECIPES[self.recipe]), "waveform": self.waveform_weight}
 
   def _distances(self, waveform: jax.Array, decoded: jax.Array) -> dict[str, jax.Array]:
     """The terms of the recipe that compare waveforms, `[B]` each."""
@@ -312,15 +312,14 @@ class SoundStream:
       The weighted distances at all levels, summed over the examples; among the metrics also
       `si_sdr_db_levels_<n>` for the coarse and for all levels.
     """
-    recipe, waveform = RECIPES[self.recipe], batch["waveform"]
+    weights, waveform = self._weights(), batch["waveform"]
     latents = self.encode(params.average, waveform)
     metrics = {}
     for levels in (self.coarse_levels, self.network.num_levels):
       _, decoded = self._decode_quantized(params.average, params.codebooks, latents, levels)
       metrics[f"si_sdr_db_levels_{levels}"] = spectra.si_sdr_db(waveform, decoded)
     terms = self._distances(waveform, decoded)
-    total = self.waveform_weight * terms["waveform"]
-    total += sum(getattr(recipe, name) * value for name, value in terms.items() if name != "waveform")
+    total = sum(weights[name] * value for name, value in terms.items())
     sums = _weighted({"loss": total, **terms, **metrics}, batch["weight"])
     return sums["loss"][0], sums
 
