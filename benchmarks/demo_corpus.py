@@ -11,7 +11,8 @@ from absl import app
 
 from singsong_jax.audio.filtering import FilterSettings, rejection_reason
 from singsong_jax.audio.levels import peak_rms_db
-from singsong_jax.audio.separation import Clip, RepetSeparator
+from singsong_jax.audio.separation.base import Clip
+from singsong_jax.audio.separation.repet import RepetSeparator
 from singsong_jax.audio.synthesis import synthesize_song
 
 NUM_SONGS, SECONDS, RATE_HZ = 12, 10.0, 44_100
@@ -60,7 +61,7 @@ def main(_) -> None:
   print(f"chord right {scores[:, 0].mean():.3f} of {len(scores)} beats, share {scores[:, 1].mean():.2f}")
   print(f"notes fill {np.mean(sung):.2f} of the time")
   clips = [Clip(mix=song.mix, sample_rate_hz=RATE_HZ, song="", offset_seconds=0.0) for song in songs]
-  vocals = [RepetSeparator().separate(clip) for clip in clips]
+  vocals = RepetSeparator().separate(clips)
   for name, estimates in (("mix itself", [song.mix for song in songs]), ("repet", vocals)):
     of_vocals = np.mean([sdr_db(s.vocals, e) for s, e in zip(songs, estimates)])
     rest = [song.mix - e if name == "repet" else song.mix for song, e in zip(songs, estimates)]

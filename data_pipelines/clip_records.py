@@ -10,15 +10,15 @@ power of two, its `gain`.
 
 import dataclasses
 import io
-import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 import soundfile
 import tensorflow as tf
 
-from data_pipelines.find_songs import Song
 from data_pipelines.settings import DataDir
+from data_pipelines.sources.base import Song
+from singsong_jax import storage
 from singsong_jax.audio.resampling import resample
 from tasks import schema
 
@@ -44,9 +44,21 @@ class ClipRecord:
     return dataclasses.replace(self, sample_rate_hz=rate_hz, **stems)
 
 
-def clips_path(data_dir: DataDir, song: Song) -> pathlib.Path:
+def clips_path(data_dir: DataDir, song: Song) -> str:
   """Where the clips of a song are."""
-  return data_dir.clips / song.key[:2] / f"{song.key}.tfrecord"
+  return f"{data_dir.clips}/{song.key[:2]}/{song.key}.tfrecord"
+
+
+def report_path(data_dir: DataDir, song: Song) -> str:
+  """Where it says what became of a song."""
+  return f"{data_dir.clips}/{song.key[:2]}/{song.key}.json"
+
+
+def count_reports(data_dir: DataDir) -> int:
+  """How many songs are done."""
+  folders = storage.names(data_dir.clips)
+  reports = (storage.names(f"{data_dir.clips}/{folder}") for folder in folders)
+  return sum(name.endswith(".json") for names in reports for name in names)
 
 
 def serialize(record: ClipRecord) -> bytes:
@@ -65,7 +77,7 @@ def serialize(record: ClipRecord) -> bytes:
   return example.SerializeToString(deterministic=True)
 
 
-def read_clips(path: pathlib.Path) -> Iterator[ClipRecord]:
+def read_clips(path: str) -> Iterator[ClipRecord]:
   """The clips of one song. Raises InputError when the file is missing or damaged."""
   for serialized in schema.read_records(path):
     features = tf.train.Example.FromString(serialized).features.feature

@@ -4,7 +4,6 @@ Those that still have to hear songs are fitted on training songs first.
 """
 
 import dataclasses
-import pathlib
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -12,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from data_pipelines import clip_records, progress
-from data_pipelines.find_songs import Song
 from data_pipelines.noisy_vocals import noisy_vocals
 from data_pipelines.reports import Report
 from data_pipelines.settings import DataDir, Settings
+from data_pipelines.sources.base import Song
+from singsong_jax import storage
 from singsong_jax.audio.specs import Unfitted, is_unfitted
-from singsong_jax.codecs.base import Codec, codec_or_unfitted
+from singsong_jax.codecs.base import Codec, codec_or_unfitted, load_codec
 from singsong_jax.errors import InputError
-from singsong_jax.semantics.base import SemanticEncoder, semantic_encoder_or_unfitted
+from singsong_jax.semantics.base import SemanticEncoder, load_semantic_encoder, semantic_encoder_or_unfitted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +47,16 @@ def choose(settings: Settings) -> ChosenTokenizers:
   return ChosenTokenizers(codec_or_unfitted(settings.codec), semantic_encoder_or_unfitted(settings.semantics))
 
 
-def tokenizer_paths(data_dir: DataDir) -> tuple[pathlib.Path, pathlib.Path]:
+def tokenizer_paths(data_dir: DataDir) -> tuple[str, str]:
   """Codec and semantic encoder."""
-  return data_dir.tokenizers / "codec.npz", data_dir.tokenizers / "semantics.npz"
+  return f"{data_dir.tokenizers}/codec.npz", f"{data_dir.tokenizers}/semantics.npz"
+
+
+def load_tokenizers(data_dir: DataDir) -> tuple[Codec, SemanticEncoder]:
+  """Those of a data directory."""
+  codec_path, semantics_path = tokenizer_paths(data_dir)
+  with storage.local(codec_path) as codec, storage.local(semantics_path) as semantics:
+    return load_codec(codec), load_semantic_encoder(semantics)
 
 
 def make_tokenizers(
@@ -65,20 +72,25 @@ def make_tokenizers(
   """
   unfitted = []
   for path, tokenizer in zip(tokenizer_paths(data_dir), (chosen.codec, chosen.semantics)):
-    if path.exists():
+    if storage.exists(path):
       continue
     if is_unfitted(tokenizer):
       unfitted.append((path, tokenizer))
     else:
-      tokenizer.save(path)
+      _save(tokenizer, path)
   if not unfitted:
     return
   members = sample_clips(settings, data_dir, songs)
   with progress.bar(len(unfitted), "fitting tokenisers", "tokeniser"):
     for path, tokenizer in unfitted:
       clips = FitClips(settings, data_dir, members, tokenizer.sample_rate_hz, clean=tokenizer is chosen.codec)
-      tokenizer.fit(clips, settings.seed).save(path)
+      _save(tokenizer.fit(clips, settings.seed), path)
       progress.tick()
+
+
+def _save(tokenizer: Codec | SemanticEncoder, path: str) -> None:
+  with storage.replacing(path) as temporary:
+    tokenizer.save(temporary)
 
 
 def sample_clips(settings: Settings, data_dir: DataDir, songs: list[Song]) -> dict[Song, set[int]]:
@@ -87,11 +99,11 @@ def sample_clips(settings: Settings, data_dir: DataDir, songs: list[Song]) -> di
   Returns:
     Song, in order of ids → which of its clips.
   """
+  train = [song for song in songs if settings.split(song) == "train"]
   clips = []
-  for song in songs:
-    if song.split(settings) == "train":
-      report = Report.read(clip_records.clips_path(data_dir, song).with_suffix(".json"))
-      clips += [(song, index) for index in range(report.kept)]
+  for song in train:
+    report = Report.read(clip_records.report_path(data_dir, song))
+    clips += [(song, index) for index in range(report.kept)]
   if not clips:
     raise InputError("no clip of a training song passed the filter: there is nothing to fit tokenisers on")
   chosen: dict[Song, set[int]] = {}

@@ -2,49 +2,27 @@
 shard's songs, tokenises each clip clean and R times noisy, and writes the records sorted by song.
 """
 
-import dataclasses
-import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.metrics import Metrics
+from apache_beam.utils import shared
 
 from data_pipelines import clip_records, progress
-from data_pipelines.find_songs import Song
-from data_pipelines.fit_tokenizers import tokenizer_paths
+from data_pipelines.fit_tokenizers import load_tokenizers
+from data_pipelines.inventory import Shard
 from data_pipelines.noisy_vocals import noisy_vocals
 from data_pipelines.reports import Report
 from data_pipelines.settings import DataDir, Settings
-from singsong_jax.codecs.base import Codec, load_codec
+from singsong_jax import storage
+from singsong_jax.codecs.base import Codec
 from singsong_jax.errors import InputError
-from singsong_jax.semantics.base import SemanticEncoder, load_semantic_encoder
+from singsong_jax.semantics.base import SemanticEncoder
 from singsong_jax.tokens.vocabulary import Vocabulary
 from singsong_jax.tokens.windows import Geometry, whole_frames
 from tasks import schema
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Shard:
-  """One file of `tokens/` and the songs, sorted by id, whose clips belong into it."""
-
-  path: pathlib.Path
-  songs: tuple[Song, ...]
-
-  @property
-  def report_path(self) -> pathlib.Path:
-    return self.path.parent / "reports" / f"{self.path.name}.json"
-
-
-def make_shards(settings: Settings, data_dir: DataDir, songs: list[Song]) -> dict[str, list[Shard]]:
-  """The shards of every split; some may be without songs."""
-  shards = {}
-  for split in schema.SPLITS:
-    members = [song for song in songs if song.split(settings) == split]
-    shards[split] = [
-      Shard(path=path, songs=tuple(song for song in members if song.shard(settings) == index))
-      for index, path in enumerate(schema.shard_paths(data_dir.root, split, settings.num_shards))
-    ]
-  return shards
 
 
 def record_schema(settings: Settings, codec: Codec, semantics: SemanticEncoder) -> schema.RecordSchema:
@@ -70,44 +48,56 @@ def record_schema(settings: Settings, codec: Codec, semantics: SemanticEncoder) 
   return schema.RecordSchema(vocabulary=vocabulary, geometry=geometry, num_noise_draws=settings.noise_draws)
 
 
+class _Models:
+  """What a worker process has once, however many threads it works with."""
+
+  def __init__(self, settings: Settings, data_dir: DataDir):
+    self.codec, self.semantics = load_tokenizers(data_dir)
+    self.schema = record_schema(settings, self.codec, self.semantics)
+
+
 class MakeTokens(beam.DoFn):
   """`Shard` → its file and its report; yields the path."""
 
   def __init__(self, settings: Settings, data_dir: DataDir):
     self._settings = settings
     self._data_dir = data_dir
+    self._shared = shared.Shared()
 
   def setup(self):
-    codec_path, semantics_path = tokenizer_paths(self._data_dir)
-    self._codec = load_codec(codec_path)
-    self._semantics = load_semantic_encoder(semantics_path)
-    self._schema = record_schema(self._settings, self._codec, self._semantics)
+    self._models = self._shared.acquire(lambda: _Models(self._settings, self._data_dir))
 
   def process(self, shard: Shard) -> Iterator[str]:
-    if not shard.report_path.exists():
+    if not storage.exists(shard.report_path):
       report = Report()
       report.on_disk = schema.write_records(shard.path, self._records(shard, report))
-      report.check(str(shard.path))
+      report.check(shard.path)
       report.write(shard.report_path)
-    yield str(shard.path)
+      Metrics.counter("singsong", "records").inc(report.kept)
+    yield shard.path
 
   def _records(self, shard: Shard, report: Report) -> Iterator[bytes]:
-    for song in shard.songs:
+    codec, semantics = self._models.codec, self._models.semantics
+    for song in shard.songs():
       for clip in clip_records.read_clips(clip_records.clips_path(self._data_dir, song)):
         report.clips_in += 1
         try:
-          record = self._schema.to_example(tokenize(self._settings, self._codec, self._semantics, clip))
+          fields = tokenize(self._settings, codec, semantics, clip)
+          record = self._models.schema.to_example(fields)
         except Exception as error:  # as in make_clips: one clip must not end the job
           report.fail(song.id, clip.clip_id, "tokenize", error)
           continue
         report.kept += 1
+        for part in ("vocals_{}_clean", "instrumental_{}"):
+          report.note_codes("semantic", fields[part.format("semantic")][:, None], semantics.num_codes)
+          report.note_codes("acoustic", fields[part.format("acoustic")], codec.num_codes)
         progress.tick()
         yield record
 
 
 def tokenize(
   settings: Settings, codec: Codec, semantics: SemanticEncoder, clip: clip_records.ClipRecord
-) -> dict[str, object]:
+) -> dict[str, Any]:
   """The fields of one record, as `tasks/schema.py` lists them; R = `settings.noise_draws`."""
   rates_hz = {codec.sample_rate_hz, semantics.sample_rate_hz}
   heard = {rate_hz: waveforms(settings, clip.resampled(rate_hz)) for rate_hz in rates_hz}

@@ -8,41 +8,53 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from data_pipelines.workers import Workers, cores
 from singsong_jax import cli
 from singsong_jax.errors import InputError
 
+# Workers of one machine would otherwise start as many threads as it has cores, each.
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
-def run(elements: Sequence, dofn: beam.DoFn, beam_options: Sequence[str]) -> None:
+
+def run(
+  elements: Sequence[Any],
+  dofn: beam.DoFn,
+  workers: Workers,
+  processes: int = 1,
+  expand: Callable[[Any], Iterable[Any]] | None = None,
+) -> None:
   """Applies `dofn` to every element, and returns when all are done.
 
-  Without `--runner` among the options it is Beam's in-memory runner in this process.
+  Args:
+    processes: of this machine, by `Workers.processes`.
+    expand: what becomes of an element before that: the list of them may be too long for a job's description.
 
   Raises:
-    InputError: the runner asked for loses records, or a worker raised one (full disk, damaged file).
+    InputError: a worker raised one (full disk, damaged file), or Beam does not take the options.
   """
-  if any("multi_threading" in option for option in beam_options):
-    raise InputError(
-      "--direct_running_mode=multi_threading silently loses records; use in_memory or multi_processing"
-    )
-  # FnApiRunner by name: DirectRunner would first look for a Prism binary to download.
-  runner = None if any(option.startswith("--runner") for option in beam_options) else FnApiRunner()
-  if runner is not None:  # It logs the tracebacks of what it then raises, before anyone can catch it.
+  options = list(workers.beam_options)
+  runner = None
+  if not workers.chosen_by_beam:
+    # FnApiRunner by name: DirectRunner would first look for a Prism binary to download.
+    runner = FnApiRunner()
+    # It logs the tracebacks of what it then raises, before anyone can catch it.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    if processes > 1:
+      options += ["--direct_running_mode=multi_processing", f"--direct_num_workers={processes}"]
   try:
-    options = PipelineOptions(list(beam_options))
-    unstarted = beam.Pipeline(runner=runner, options=options)
+    unstarted = beam.Pipeline(runner=runner, options=PipelineOptions(options))
   except (ValueError, ImportError) as error:
-    raise InputError(f"--beam_options={shlex.join(beam_options)}: {error}") from error
+    raise InputError(f"--beam_options={shlex.join(options)}: {error}") from error
   try:
-    with _leaving_at_ctrl_c(), unstarted as pipeline:
-      # Reshuffle lets a runner with several machines share the elements out.
-      _ = pipeline | beam.Create(elements) | beam.Reshuffle() | beam.ParDo(dofn)
+    with _leaving_at_ctrl_c(), _few_threads(processes), unstarted as pipeline:
+      build(pipeline, elements, dofn, expand)
   except Exception as error:
     # Beam says where it was, and brings another process's exception as the text of its traceback.
     message = str(error).partition(" [while running")[0]
@@ -50,6 +62,37 @@ def run(elements: Sequence, dofn: beam.DoFn, beam_options: Sequence[str]) -> Non
     if found:
       raise InputError("".join(found)) from error
     raise
+
+
+def build(
+  pipeline: beam.Pipeline,
+  elements: Sequence[Any],
+  dofn: beam.DoFn,
+  expand: Callable[[Any], Iterable[Any]] | None = None,
+) -> None:
+  """The pipeline of a stage."""
+  work = pipeline | beam.Create(elements, reshuffle=False)
+  if expand is not None:
+    work = work | "Expand" >> beam.FlatMap(expand)
+  # Reshuffle lets a runner with several machines share the elements out.
+  _ = work | beam.Reshuffle() | type(dofn).__name__ >> beam.ParDo(dofn)
+
+
+@contextlib.contextmanager
+def _few_threads(processes: int) -> Iterator[None]:
+  """Processes that start meanwhile take their share of the cores."""
+  if processes == 1:
+    yield
+    return
+  share = str(max(1, cores() // processes))
+  before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
+  os.environ.update({name: value or share for name, value in before.items()})
+  try:
+    yield
+  finally:
+    for name, value in before.items():
+      if value is None:
+        del os.environ[name]
 
 
 @contextlib.contextmanager

@@ -1,11 +1,11 @@
-"""Stage 3: a clip → vocals and instrumental = mix − vocals, both at 44.1 kHz (SingSong, §4.1)."""
+"""Stage 3: clips → vocals and instrumentals = mix − vocals, both at 44.1 kHz (SingSong, §4.1)."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipelines.settings import Settings
-from singsong_jax.audio.separation import Clip, SourceSeparator, get_separator
+from singsong_jax.audio.separation.base import Clip, SourceSeparator
 from singsong_jax.errors import InputError
 
 
@@ -14,49 +14,28 @@ class Stems:
   """A clip taken apart; float32 `[samples]` each, and their sum is the mix.
 
   Attributes:
-    clip_id: `<song id>@<offset in seconds>`.
+    clip: what was taken apart.
   """
 
-  clip_id: str
-  song_id: str
-  offset_seconds: float
-  sample_rate_hz: int
+  clip: Clip
   vocals: np.ndarray
   instrumental: np.ndarray
 
 
-def make_separator(settings: Settings) -> SourceSeparator:
-  """The separator of the settings.
+def separate(separator: SourceSeparator, clips: Sequence[Clip]) -> list[Stems]:
+  """Separates clips of one length.
 
   Raises:
-    InputError: an unknown one, or one that needs `--stems`, or does not and got it.
+    InputError: the separator returned something else than finite vocals of the clips' length.
   """
-  simulated = settings.separator == "simulated"
-  if simulated != (settings.stems is not None):
-    raise InputError("--stems and --separator=simulated need each other: give both or neither")
-  return get_separator(settings.separator, **({"stems_dir": settings.stems} if simulated else {}))
-
-
-def separate(separator: SourceSeparator, clip: Clip) -> Stems:
-  """Separates one clip.
-
-  Raises:
-    InputError: the separator returned something else than finite vocals of the clip's length.
-  """
-  vocals = separator.separate(clip)
-  if vocals.shape != clip.mix.shape or not np.isfinite(vocals).all():
+  vocals = separator.separate(clips)
+  expected = (len(clips), *clips[0].mix.shape)
+  if vocals.shape != expected or not np.isfinite(vocals).all():
     raise InputError(
-      f"separator {separator.name!r} gave vocals of shape {vocals.shape} for a mix of {clip.mix.shape}, "
+      f"separator {separator.name!r} gave vocals of shape {vocals.shape} for mixes of {expected}, "
       "or samples that are not finite"
     )
-  return Stems(
-    clip_id=clip_id(clip),
-    song_id=clip.song,
-    offset_seconds=clip.offset_seconds,
-    sample_rate_hz=clip.sample_rate_hz,
-    vocals=vocals,
-    instrumental=clip.mix - vocals,
-  )
+  return [Stems(clip=clip, vocals=voice, instrumental=clip.mix - voice) for clip, voice in zip(clips, vocals)]
 
 
 def clip_id(clip: Clip) -> str:

@@ -3,22 +3,24 @@
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
 
 import threadpoolctl
 
-from data_pipelines import make_tokens, progress, runner
-from data_pipelines.clip_records import clips_path
-from data_pipelines.find_songs import Song
-from data_pipelines.fit_tokenizers import ChosenTokenizers, make_tokenizers, tokenizer_paths
+from data_pipelines import make_tokens, progress, runner, summary
+from data_pipelines.clip_records import count_reports, report_path
+from data_pipelines.fit_tokenizers import ChosenTokenizers, load_tokenizers, make_tokenizers
+from data_pipelines.inventory import Shard, make_shards, write_inventory
 from data_pipelines.make_clips import MakeClips
-from data_pipelines.reports import Report, total
+from data_pipelines.reports import Report, read_total, total
 from data_pipelines.settings import DataDir, Settings
-from singsong_jax import __version__, files
-from singsong_jax.codecs.base import load_codec
+from data_pipelines.sources.base import Song
+from data_pipelines.workers import Workers
+from singsong_jax import __version__, storage
 from singsong_jax.errors import InputError
-from singsong_jax.semantics.base import load_semantic_encoder
 from tasks import schema
+
+# What the work takes at least, on one core, to choose the number of processes by.
+_SEPARATING_SECONDS, _TOKENISING_SECONDS = 1.0, 0.2  # per song, per clip
 
 
 def run(
@@ -27,30 +29,42 @@ def run(
   songs: list[Song],
   other_files: int,
   chosen: ChosenTokenizers,
-  beam_options: Sequence[str],
+  workers: Workers,
 ) -> None:
   """Does what is left of each stage; the manifest comes last. Raises as `job.prepare`."""
   sweep(data_dir)
+  write_inventory(settings, data_dir, songs)
   # Products this small gain little from a second thread, and lose tenfold where another process has it.
   with threadpoolctl.threadpool_limits(1, user_api="blas"):
-    clips = run_clips(settings, data_dir, songs, chosen.rate_hz, beam_options)
+    clips = run_clips(settings, data_dir, songs, settings.clips_rate_hz or chosen.rate_hz, workers)
     make_tokenizers(settings, data_dir, songs, chosen)
-    splits = run_tokens(settings, data_dir, songs, clips.kept, beam_options)
-  tokens = total(list(splits.values()))
+    splits = run_tokens(settings, data_dir, clips.kept, workers)
+  tokens = total(splits.values())
   if tokens.clips_in != clips.kept:
     raise RuntimeError(f"{clips.kept} clips were made, but {tokens.clips_in} were tokenised")
   write_dead_letters(data_dir, total([clips, tokens]))
-  files.write_json(data_dir.manifest, manifest(settings, data_dir, songs, other_files, clips, splits))
+  made = manifest(settings, data_dir, songs, other_files, clips, splits)
+  summary.write(settings, data_dir, made, clips, tokens)
+  storage.write_json(data_dir.manifest, made)
   warn_of_empty_splits(data_dir, splits)
 
 
 def run_clips(
-  settings: Settings, data_dir: DataDir, songs: list[Song], rate_hz: int, beam_options: Sequence[str]
+  settings: Settings, data_dir: DataDir, songs: list[Song], rate_hz: int, workers: Workers
 ) -> Report:
-  """Songs → `clips/`, whose stems have `rate_hz`. Raises InputError when not one clip is left."""
-  with progress.bar(len(songs), "separating", "song"):
-    runner.run(songs, MakeClips(settings, data_dir, rate_hz), beam_options)
-  clips = total([Report.read(clips_path(data_dir, song).with_suffix(".json")) for song in songs])
+  """Songs → `clips/`, whose stems have `rate_hz`, unless they are taken over.
+
+  Raises:
+    InputError: not one clip is left.
+  """
+  left = 0 if data_dir.clips_root else len(songs) - count_reports(data_dir)
+  if left:
+    processes = workers.processes(left * _SEPARATING_SECONDS, left)
+    done = None if workers.in_this_process(processes) else lambda: count_reports(data_dir)
+    shards = [shard for split in make_shards(settings, data_dir).values() for shard in split]
+    with progress.bar(len(songs), "separating", "song", done):
+      runner.run(shards, MakeClips(settings, data_dir, rate_hz), workers, processes, expand=Shard.songs)
+  clips = read_total(report_path(data_dir, song) for song in songs)
   if not clips.kept:
     write_dead_letters(data_dir, clips)
     raise InputError(
@@ -61,17 +75,31 @@ def run_clips(
   return clips
 
 
-def run_tokens(
-  settings: Settings, data_dir: DataDir, songs: list[Song], num_clips: int, beam_options: Sequence[str]
-) -> dict[str, Report]:
+def run_tokens(settings: Settings, data_dir: DataDir, num_clips: int, workers: Workers) -> dict[str, Report]:
   """`clips/` → `tokens/`; what became of each split."""
-  shards = make_tokens.make_shards(settings, data_dir, songs)
-  with progress.bar(num_clips, "tokenising", "clip"):
-    todo = [shard for split in shards.values() for shard in split]
-    runner.run(todo, make_tokens.MakeTokens(settings, data_dir), beam_options)
-  return {
-    split: total([Report.read(shard.report_path) for shard in members]) for split, members in shards.items()
-  }
+  shards = make_shards(settings, data_dir)
+  every = [shard for members in shards.values() for shard in members]
+  done_before = set(storage.names(f"{data_dir.tokens}/reports"))
+  left = [shard for shard in every if shard.report_path.rpartition("/")[2] not in done_before]
+  if left:
+    processes = workers.processes(num_clips * _TOKENISING_SECONDS, len(left))
+    done = None if workers.in_this_process(processes) else Tokenised(every)
+    with progress.bar(num_clips, "tokenising", "clip", done):
+      runner.run(left, make_tokens.MakeTokens(settings, data_dir), workers, processes)
+  return {split: read_total(shard.report_path for shard in members) for split, members in shards.items()}
+
+
+class Tokenised:
+  """Counts the clips of the shards that are done, reading each report once."""
+
+  def __init__(self, shards: list[Shard]):
+    self._waiting, self._clips = set(shards), 0
+
+  def __call__(self) -> int:
+    for shard in [shard for shard in self._waiting if storage.exists(shard.report_path)]:
+      self._clips += Report.read(shard.report_path).clips_in
+      self._waiting.remove(shard)
+    return self._clips
 
 
 def manifest(
@@ -83,16 +111,14 @@ def manifest(
   splits: dict[str, Report],
 ) -> dict:
   """What was made of what; `tasks/corpus.py` reads `schema` and `splits`."""
-  codec_path, semantics_path = tokenizer_paths(data_dir)
-  codec, semantics = load_codec(codec_path), load_semantic_encoder(semantics_path)
-  unusable = sum(letter.clip is None for letter in clips.dead_letters)
+  codec, semantics = load_tokenizers(data_dir)
   return {
     "schema_version": schema.VERSION,
     "schema": make_tokens.record_schema(settings, codec, semantics).describe(),
     "splits": {
       split: {"records": report.kept, "shards": settings.num_shards} for split, report in splits.items()
     },
-    "job": files.read_json(data_dir.job),
+    "job": storage.read_json(data_dir.job),
     "code_version": __version__,
     "tokenizers": {
       "codec": {"name": codec.name, "fingerprint": codec.fingerprint()},
@@ -101,8 +127,9 @@ def manifest(
     "counts": {
       "songs": {
         "found": len(songs),
-        "used": len(songs) - unusable,
-        "dead_lettered": unusable,
+        "used": len(songs) - clips.dead_songs - clips.excluded_songs,
+        "excluded": clips.excluded_songs,
+        "dead_lettered": clips.dead_songs,
         "other_files": other_files,
       },
       "clips": {
@@ -118,7 +145,7 @@ def manifest(
 def write_dead_letters(data_dir: DataDir, report: Report) -> None:
   """One JSON object a line, sorted, so that equal jobs give equal files."""
   letters = sorted(report.dead_letters, key=lambda letter: (letter.song, letter.clip or ""))
-  files.write_text(data_dir.dead_letter, "".join(json.dumps(vars(letter)) + "\n" for letter in letters))
+  storage.write_text(data_dir.dead_letter, "".join(json.dumps(vars(letter)) + "\n" for letter in letters))
 
 
 def warn_of_empty_splits(data_dir: DataDir, splits: dict[str, Report]) -> None:
@@ -133,5 +160,7 @@ def warn_of_empty_splits(data_dir: DataDir, splits: dict[str, Report]) -> None:
 
 def sweep(data_dir: DataDir) -> None:
   """Deletes what a killed job was in the middle of writing (`files.replacing` names them)."""
+  if storage.is_remote(data_dir.root):  # walking through a bucket takes long, and what is left costs little
+    return
   for path in pathlib.Path(data_dir.root).rglob(".*.partial*"):
     path.unlink()

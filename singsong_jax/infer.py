@@ -2,8 +2,8 @@
 
   python -m singsong_jax.infer --vocals=voice.wav --model_dir=demo/model --output_dir=out
 
-Writes `instrumental.wav`, `mix.wav`, `picture.png` and `accompaniment.json` into the output folder. The same
-command goes on where a killed one was.
+Writes `instrumental.wav`, `mix.wav`, `picture.png` and `accompaniment.json` into the output folder; of a
+folder of voices, into a folder for each. The same command goes on where a killed one was.
 """
 
 import os
@@ -16,12 +16,13 @@ from singsong_jax import cli
 from singsong_jax.audio.tracks import FileTrack
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.inference.accompanist import Accompanist
+from singsong_jax.inference.folders import accompany_all, voices_in
 from singsong_jax.inference.settings import Settings
-from singsong_jax.inference.vocals import check_vocals
+from singsong_jax.inference.vocals import Vocals, check_vocals
 
 _DEFAULTS, _FINE_DEFAULTS = Settings.options, Settings.fine_options
 _VOCALS = flags.DEFINE_string(
-  "vocals", None, "audio file with the voice: wav, flac, mp3 or ogg", required=True
+  "vocals", None, "audio file with the voice: wav, flac, mp3 or ogg; or a folder of them", required=True
 )
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "folder for the results", required=True)
@@ -60,7 +61,10 @@ _MAX_SECONDS = flags.DEFINE_float("max_seconds", 4 * 3600, "refuse longer vocals
 
 
 def main(_) -> None:
-  vocals = check_vocals(FileTrack(_VOCALS.value), _MAX_SECONDS.value)
+  vocals, output_dir = pathlib.Path(_VOCALS.value), pathlib.Path(_OUTPUT_DIR.value)
+  folder = voices_in(vocals) if vocals.is_dir() else None
+  if folder is None:
+    _check(vocals)  # before the model is loaded
   settings = Settings(
     seed=_SEED.value,
     samples=_SAMPLES.value,
@@ -79,8 +83,18 @@ def main(_) -> None:
   model = Accompanist.from_checkpoint(
     _MODEL_DIR.value, _STEP.value, fine_model_dir=_FINE_MODEL_DIR.value, skip_fine=_SKIP_FINE.value
   )
-  for path in model.write(vocals, _OUTPUT_DIR.value, settings):
+
+  def accompany(voice: pathlib.Path, results: pathlib.Path) -> list[pathlib.Path]:
+    return model.write(_check(voice), results, settings)
+
+  for path in (
+    accompany(vocals, output_dir) if folder is None else accompany_all(folder, output_dir, accompany)
+  ):
     print(f"wrote {path}")
+
+
+def _check(voice: pathlib.Path) -> Vocals:
+  return check_vocals(FileTrack(voice), _MAX_SECONDS.value)
 
 
 def keep_compiled_programs() -> None:

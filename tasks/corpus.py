@@ -4,10 +4,9 @@ import dataclasses
 import hashlib
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 
-from singsong_jax import files
+from singsong_jax import storage
 from singsong_jax.errors import InputError
 from singsong_jax.tokens.vocabulary import Vocabulary
 from singsong_jax.tokens.windows import Geometry
@@ -21,7 +20,7 @@ class Corpus:
   """A finished data directory.
 
   Attributes:
-    data_dir: the folder with `manifest.json`.
+    data_dir: where `manifest.json` is: a folder, or an address in a bucket.
     schema: sizes of its records.
     num_records: of each split.
     num_shards: of each split.
@@ -30,7 +29,7 @@ class Corpus:
     fingerprint: SHA-256 (hex) of the manifest: equal for equal records.
   """
 
-  data_dir: pathlib.Path
+  data_dir: str
   schema: RecordSchema
   num_records: dict[str, int]
   num_shards: dict[str, int]
@@ -45,18 +44,18 @@ class Corpus:
     Raises:
       InputError: no manifest (the job has not finished), or a damaged one.
     """
-    path = pathlib.Path(data_dir) / "manifest.json"
-    if not path.exists():
+    path = f"{storage.absolute(data_dir)}/manifest.json"
+    if not storage.exists(path):
       raise InputError(f"{path} does not exist: {data_dir} is not a finished data directory; {_PREPARE}")
     return cls._parse(path)
 
   @classmethod
-  def _parse(cls, path: pathlib.Path) -> "Corpus":
-    manifest = files.read_json(path)
+  def _parse(cls, path: str) -> "Corpus":
+    manifest = storage.read_json(path)
     try:
       splits = {split: manifest["splits"][split] for split in SPLITS}
       return cls(
-        data_dir=path.parent,
+        data_dir=path.rpartition("/")[0],
         schema=RecordSchema.from_description(manifest["schema"]),
         num_records={split: entry["records"] for split, entry in splits.items()},
         num_shards={split: entry["shards"] for split, entry in splits.items()},
@@ -98,7 +97,7 @@ class Corpus:
           f"other's files (--codec, --semantics) to train on both"
         )
 
-  def paths(self, split: str) -> list[pathlib.Path]:
+  def paths(self, split: str) -> list[str]:
     """The files of a split, in order. Raises InputError for an empty split or a missing file."""
     if split not in SPLITS:
       raise InputError(f"split {split!r} does not exist; choose one of {', '.join(SPLITS)}")
@@ -109,7 +108,7 @@ class Corpus:
       )
     paths = shard_paths(self.data_dir, split, self.num_shards[split])
     for path in paths:
-      if not path.exists():
+      if not storage.exists(path):
         raise InputError(f"{path} is missing, though the manifest lists it; {_PREPARE} --fresh")
     return paths
 

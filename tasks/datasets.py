@@ -21,6 +21,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from singsong_jax import storage
 from singsong_jax.errors import InputError
 from tasks.corpus import Corpus
 from tasks.source import SHUFFLE_BUFFER_SIZE
@@ -244,7 +245,7 @@ def _load(data_dir: str, examples: Examples) -> Corpus:
 def _check_shares(corpora: list[Corpus], split: str, num_readers: int) -> None:
   """Raises InputError where a reader would have nothing to read: it would look for its first for ever."""
   for corpus in corpora:
-    sizes = [path.stat().st_size for path in corpus.paths(split)]
+    sizes = [storage.size(path) for path in corpus.paths(split)]
     by_files = len(sizes) >= num_readers
     full = all(map(any, (sizes[i::num_readers] for i in range(num_readers)))) if by_files else True
     if not full or corpus.num_records[split] < num_readers:

@@ -18,14 +18,13 @@ import dataclasses
 import functools
 import hashlib
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from singsong_jax import files
+from singsong_jax import storage
 from singsong_jax.errors import InputError
 from singsong_jax.tokens.vocabulary import Vocabulary
 from singsong_jax.tokens.windows import Geometry
@@ -161,7 +160,7 @@ def read_records(path: str | os.PathLike) -> Iterator[bytes]:
 
 def write_records(path: str | os.PathLike, records: Iterable[bytes]) -> int:
   """Writes a TFRecord file in one rename and returns the number of records read back from it."""
-  with files.replacing(path) as temporary:
+  with storage.replacing(path) as temporary:
     try:
       with tf.io.TFRecordWriter(str(temporary)) as writer:
         for record in records:
@@ -180,10 +179,10 @@ def split_of_song(song_id: str, validation_fraction: float, test_fraction: float
   return "validation" if position < test_fraction + validation_fraction else "train"
 
 
-def shard_paths(data_dir: str | os.PathLike, split: str, num_shards: int) -> list[pathlib.Path]:
+def shard_paths(data_dir: str | os.PathLike, split: str, num_shards: int) -> list[str]:
   """The files of one split, in order."""
-  folder = pathlib.Path(data_dir) / "tokens"
-  return [folder / f"{split}.tfrecord-{index:05d}-of-{num_shards:05d}" for index in range(num_shards)]
+  folder = f"{os.fspath(data_dir).rstrip('/')}/tokens"
+  return [f"{folder}/{split}.tfrecord-{index:05d}-of-{num_shards:05d}" for index in range(num_shards)]
 
 
 def _to_feature(field: Field, value: Any) -> tf.train.Feature:

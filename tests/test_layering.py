@@ -39,10 +39,11 @@ ALLOWED = {
     "singsong_jax.systems",  # these two and the units: of code_book, which hears with a trained network
     "singsong_jax.training.checkpoints",
     "tasks.audio_units",
+    "tasks.corpus",
     "tasks.schema",
   },
 }
-FREE = {"singsong_jax.errors", "singsong_jax.files", "singsong_jax"}
+FREE = {"singsong_jax.errors", "singsong_jax.files", "singsong_jax.storage", "singsong_jax"}
 CORE = ("networks", "decoding", "systems", "training")
 HEAVY = (
   "tensorflow",

@@ -23,7 +23,12 @@ class CodeUsage(NamedTuple):
 def code_usage(codes: np.ndarray, num_codes: int) -> list[CodeUsage]:
   """Usage of each level: int `[..., frames, levels]`, codes 0 … num_codes − 1."""
   levels = codes.reshape(-1, codes.shape[-1]).T
-  return [_level_usage(np.bincount(level, minlength=num_codes)) for level in levels]
+  return usage_of_counts(np.stack([np.bincount(level, minlength=num_codes) for level in levels]))
+
+
+def usage_of_counts(counts: np.ndarray) -> list[CodeUsage]:
+  """Usage of each level: how often each code occurs, int `[levels, codes]`."""
+  return [_level_usage(level) for level in counts]
 
 
 def _level_usage(counts: np.ndarray) -> CodeUsage:

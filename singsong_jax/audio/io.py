@@ -28,13 +28,13 @@ class AudioInfo(NamedTuple):
   seconds: float
 
 
-def audio_info(path: str | os.PathLike) -> AudioInfo:
+def audio_info(path: str | os.PathLike, max_channels: int = MAX_CHANNELS) -> AudioInfo:
   """Channels, rate and length of an audio file, from its header alone: use it before a large read.
 
   Raises:
     InputError: as `read_audio`, except for what only the samples can tell.
   """
-  with _opened(path) as sound:
+  with _opened(path, max_channels) as sound:
     return AudioInfo(sound.channels, sound.samplerate, sound.frames / sound.samplerate)
 
 
@@ -58,13 +58,15 @@ def read_audio(path: str | os.PathLike) -> tuple[np.ndarray, int]:
   return np.ascontiguousarray(waveform), sample_rate_hz
 
 
-def read_blocks(path: str | os.PathLike, block_samples: int) -> Iterator[np.ndarray]:
+def read_blocks(
+  path: str | os.PathLike, block_samples: int, max_channels: int = MAX_CHANNELS
+) -> Iterator[np.ndarray]:
   """What `read_audio` reads, float32 [channels, ≤ block_samples] at a time. NaN and infinity are let pass.
 
   Raises:
     InputError: as `read_audio`, when the block in question is due.
   """
-  with _opened(path) as sound:
+  with _opened(path, max_channels) as sound:
     while len(block := sound.read(block_samples, dtype="float32", always_2d=True)):
       yield np.ascontiguousarray(block.T)
 
@@ -127,7 +129,7 @@ def _pcm(block: np.ndarray, bits: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str | os.PathLike, max_channels: int = MAX_CHANNELS) -> Iterator[soundfile.SoundFile]:
   """Opens a file to read from; what libsndfile complains about, then or later, becomes an InputError."""
   path = pathlib.Path(path)
   if not path.is_file():
@@ -136,7 +138,7 @@ def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
     raise InputError(f"{path} is empty (0 bytes)")
   try:
     with soundfile.SoundFile(path) as sound:
-      _check_header(sound, path)
+      _check_header(sound, path, max_channels)
       yield sound
   except soundfile.LibsndfileError as error:
     raise InputError(
@@ -144,8 +146,8 @@ def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
     ) from error
 
 
-def _check_header(sound: soundfile.SoundFile, path: pathlib.Path) -> None:
-  if sound.channels > MAX_CHANNELS:
+def _check_header(sound: soundfile.SoundFile, path: pathlib.Path, max_channels: int) -> None:
+  if sound.channels > max_channels:
     raise InputError(f"{path} has {sound.channels} channels; mix it down to mono or stereo first")
   check_rate(sound.samplerate, path)
 

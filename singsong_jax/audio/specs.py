@@ -128,7 +128,8 @@ def construct(flag: str, target: str, *args: Any, **settings: Any) -> Any:
     return operator.attrgetter(path)(importlib.import_module(module))(*args, **settings)
   except ModuleNotFoundError as error:
     raise InputError(
-      f"{flag}: it needs the package {error.name!r}; the docs say which extra brings it"
+      f"{flag}: it needs the package {error.name!r}; docs/tokenizers.md and docs/data.md say which "
+      "extra brings it"
     ) from error
   except TypeError as error:
     if "unexpected keyword" not in str(error):

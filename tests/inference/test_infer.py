@@ -8,27 +8,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from absl import flags
-from absl.testing import flagsaver
 
-from singsong_jax import infer
 from singsong_jax.errors import InputError
-
-
-@pytest.fixture
-def run_infer(tmp_path, model_dir):
-  """`run_infer(vocals, **flags)` runs the command in this process and returns its output folder."""
-
-  def run(vocals, **changes):
-    output_dir = tmp_path / "out"
-    values = {"vocals": str(vocals), "model_dir": str(model_dir), "output_dir": str(output_dir)} | changes
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS(["infer", *(f"--{name}={value}" for name, value in values.items())])
-    with flagsaver.flagsaver(**values):
-      infer.main([])
-    return output_dir
-
-  return run
 
 
 @pytest.mark.slow

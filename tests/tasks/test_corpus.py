@@ -1,5 +1,7 @@
 """tasks/corpus.py."""
 
+import pathlib
+
 import pytest
 
 from singsong_jax.errors import InputError
@@ -10,7 +12,7 @@ from tasks.corpus import Corpus, record_sizes
 def test_a_finished_directory(data_dir):
   corpus = Corpus.load(data_dir)
   assert corpus.num_records == {"train": 10, "validation": 3, "test": 0}
-  assert [path.name for path in corpus.paths("validation")] == [
+  assert [pathlib.Path(path).name for path in corpus.paths("validation")] == [
     "validation.tfrecord-00000-of-00002",
     "validation.tfrecord-00001-of-00002",
   ]

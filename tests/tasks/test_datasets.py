@@ -1,5 +1,7 @@
 """tasks/datasets.py."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -154,7 +156,7 @@ def test_several_corpora(make_iterator, make_data_dir, make_record, tmp_path):
 
 @pytest.mark.parametrize("damage", ["code", "length", "truncate"])
 def test_a_damaged_record_is_named(make_iterator, data_dir, schema, make_record, damage):
-  path = shard_paths(data_dir, "train", 2)[1]
+  path = pathlib.Path(shard_paths(data_dir, "train", 2)[1])
   example = tf.train.Example.FromString(schema.to_example(make_record(3)))
   codes = example.features.feature["instrumental_acoustic"].int64_list.value
   if damage == "code":

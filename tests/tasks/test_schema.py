@@ -1,5 +1,6 @@
 """tasks/schema.py."""
 
+import pathlib
 import re
 
 import numpy as np
@@ -131,5 +132,5 @@ def test_nothing_half_written(tmp_path, schema, make_record):
 
 
 def test_shard_names(tmp_path):
-  names = [path.name for path in shard_paths(tmp_path, "train", 2)]
+  names = [pathlib.Path(path).name for path in shard_paths(tmp_path, "train", 2)]
   assert names == ["train.tfrecord-00000-of-00002", "train.tfrecord-00001-of-00002"]

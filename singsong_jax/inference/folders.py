@@ -1,0 +1,59 @@
+"""A folder of voices, such as Vocadito's, to a folder of accompaniments: one after the other."""
+
+import collections
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+
+from singsong_jax import files
+from singsong_jax.audio.io import AUDIO_SUFFIXES
+from singsong_jax.errors import InputError
+
+DEAD_LETTERS = "dead_letter.jsonl"
+
+
+def voices_in(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
+  """The audio files of a folder and its subfolders, sorted, by the name their results get.
+
+  That is the path without its suffix; with it, where two would have the same.
+
+  Raises:
+    InputError: there is none.
+  """
+  root = pathlib.Path(folder)
+  found = sorted(path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+  names = [path.relative_to(root) for path in found if not path.name.startswith(".") and not path.is_dir()]
+  if not names:
+    raise InputError(f"{folder} holds no audio files ({', '.join(AUDIO_SUFFIXES)})")
+  same = collections.Counter(name.with_suffix("") for name in names)
+  return {
+    str(name if same[name.with_suffix("")] > 1 else name.with_suffix("")): root / name for name in names
+  }
+
+
+def accompany_all(
+  voices: dict[str, pathlib.Path],
+  output_dir: str | os.PathLike,
+  accompany: Callable[[pathlib.Path, pathlib.Path], list[pathlib.Path]],
+) -> Iterator[pathlib.Path]:
+  """Calls `accompany(voice, folder)` for each, and yields what it wrote.
+
+  A voice that cannot be used is listed in `dead_letter.jsonl` with its reason, and the others go on.
+
+  Raises:
+    InputError: not one could be used.
+  """
+  output = pathlib.Path(output_dir)
+  letters = []
+  for name, path in voices.items():
+    try:
+      yield from accompany(path, output / name)
+    except InputError as error:
+      print(f"WARNING: {error}", file=sys.stderr)
+      letters.append({"vocals": str(path), "reason": str(error)})
+  if letters:
+    files.write_text(output / DEAD_LETTERS, "".join(json.dumps(letter) + "\n" for letter in letters))
+  if len(letters) == len(voices):
+    raise InputError(f"not one of {len(voices)} voices could be used; {output / DEAD_LETTERS} says why")
