@@ -58,7 +58,8 @@ def count_reports(data_dir: DataDir) -> int:
   """How many songs are done."""
   folders = storage.names(data_dir.clips)
   reports = (storage.names(f"{data_dir.clips}/{folder}") for folder in folders)
-  return sum(name.endswith(".json") for names in reports for name in names)
+  # Names with a dot are what a worker is writing.
+  return sum(name.endswith(".json") and not name.startswith(".") for names in reports for name in names)
 
 
 def serialize(record: ClipRecord) -> bytes:

@@ -117,10 +117,10 @@ def _draw_outcome(axes, counts: dict) -> None:
 
 def _draw_codes(axes, tokens: Report) -> None:
   names, usages = zip(*_usages(tokens), strict=True)
-  labels = [name.replace("acoustic level ", "") for name in names]
+  labels = [name.replace("acoustic level ", "").replace("semantic", "S") for name in names]
   axes.bar(labels, [usage.share for usage in usages], color="tab:blue", label="share in use")
   sizes = [len(level) for _, counts in sorted(tokens.codes.items(), reverse=True) for level in counts]
   shares = [usage.perplexity / size for usage, size in zip(usages, sizes)]
   axes.plot(labels, shares, "o", color="tab:orange", label="perplexity / number of codes")
-  axes.set(title="Use of the codes", xlabel="semantic codes, and levels of acoustic ones", ylim=(0, 1.05))
-  axes.legend()
+  axes.set(title="Use of the codes", xlabel="S: semantic codes; levels of acoustic ones", ylim=(0, 1.05))
+  axes.legend(loc="lower right")

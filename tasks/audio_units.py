@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import json
 import math
 import os
 import pathlib
@@ -14,7 +15,6 @@ import numpy as np
 import soundfile
 import tensorflow as tf
 
-from singsong_jax import files
 from singsong_jax.audio.io import AUDIO_SUFFIXES, audio_info, to_mono
 from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
@@ -108,7 +108,12 @@ def find_units(data_dir: str | os.PathLike, split: str) -> AudioUnits:
     raise InputError(
       f"{root} is not a folder; give a data directory of data_pipelines.prepare, or one of audio"
     )
-  are_clips = (root / "clips").is_dir()
+  are_clips = (root / "job.json").exists()
+  if are_clips and not (root / "clips").is_dir():
+    raise InputError(
+      f"{root} has no clips/: they were deleted (--keep_clips=false), or are those of another data directory "
+      "(--clips_from), which you can give instead"
+    )
   units = tuple(_units_of_clips(root, split) if are_clips else _units_of_files(root, split))
   if not units:
     what = "clips" if are_clips else f"audio files ({', '.join(AUDIO_SUFFIXES)})"
@@ -117,14 +122,19 @@ def find_units(data_dir: str | os.PathLike, split: str) -> AudioUnits:
 
 
 def _units_of_clips(root: pathlib.Path, split: str) -> Iterator[Unit]:
-  job = files.read_json(root / "job.json")
-  fractions = job["validation_fraction"], job["test_fraction"]
+  members = _songs_of(root, split)
   for path in sorted((root / "clips").glob("*/[!.]*.tfrecord")):  # not what is being written
     for offset in _record_offsets(path):
       song = _clip_features(str(path), offset)["song_id"].bytes_list.value[0].decode()
-      if split_of_song(song, *fractions) != split:
+      if song not in members:
         break  # a file is one song
       yield Unit(str(path), offset, song)
+
+
+def _songs_of(root: pathlib.Path, split: str) -> set[str]:
+  """The ids of a split's songs: data sets may have splits of their own."""
+  lists = sorted((root / "songs").glob(f"{split}-*.jsonl"))
+  return {json.loads(line)["id"] for path in lists for line in path.read_text().splitlines()}
 
 
 def _units_of_files(root: pathlib.Path, split: str) -> Iterator[Unit]:

@@ -65,7 +65,10 @@ def model_dir(tmp_path_factory):
 
 def write_clips(root, songs=6, seconds=2.0, level=0.1):
   root.mkdir(parents=True)
-  (root / "job.json").write_text(json.dumps({"validation_fraction": 0.0, "test_fraction": 0.0}))
+  (root / "job.json").write_text("{}")
+  (root / "songs").mkdir()
+  lines = [json.dumps({"id": f"song_{song}.wav"}) for song in range(songs)]
+  (root / "songs" / "train-00000-of-00001.jsonl").write_text("\n".join(lines))
   rng = np.random.default_rng(0)
   for song in range(songs):
     stems = level * rng.normal(size=(2, round(seconds * RATE))).astype(np.float32)

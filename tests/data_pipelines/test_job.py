@@ -236,6 +236,18 @@ def test_what_is_missing_or_wrong(songs, settings, tmp_path, replace):
   assert not (tmp_path / "out").exists()
 
 
+def test_nothing_begins_where_the_output_or_a_model_cannot_be_had(songs, settings, tmp_path, replace):
+  (tmp_path / "file").touch()
+  with pytest.raises(InputError, match=r"cannot use .*/file/out as a folder"):
+    prepare(settings, songs, tmp_path / "file" / "out")
+  pytest.importorskip("onnxruntime")
+  (tmp_path / "vocals.onnx").write_text("no network")
+  for name, message in [("none.onnx", "no such file"), ("vocals.onnx", "is not an ONNX model")]:
+    with pytest.raises(InputError, match=message):
+      prepare(replace(settings, separator=f"mdx:{tmp_path}/{name}"), songs, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
 def test_multi_threading_is_refused(songs, settings, separator, tmp_path):
   options = ["--runner=DirectRunner", "--direct_running_mode=multi_threading"]
   with pytest.raises(InputError, match="silently loses records"):

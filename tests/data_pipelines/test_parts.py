@@ -1,5 +1,7 @@
 """The stages one by one."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import soundfile
@@ -65,6 +67,19 @@ def test_a_song_without_one_whole_clip(tmp_path):
   with pytest.raises(InputError, match=r"too_short: 9.00 s, a clip takes 10 s"):
     with load.load_song(Song(id="a.wav", path=str(tmp_path / "a.wav")), 10.0):
       pass
+
+
+def test_a_long_song_takes_no_more_memory(tmp_path):
+  peaks = []
+  for seconds in (60, 240):
+    path = tmp_path / f"{seconds}.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.1, 0.1, seconds * 22_050), 22_050)
+    tracemalloc.start()
+    with load.load_song(Song(id="a", path=str(path)), 10.0) as song:
+      assert sum(1 for _ in song.clips()) == seconds // 10
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  assert peaks[1] < 1.1 * peaks[0]
 
 
 def make_clip(mix):

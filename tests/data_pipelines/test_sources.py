@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_pipelines import load, musdb_counts
-from data_pipelines.settings import SONG_RATE_HZ, Settings
+from data_pipelines import clip_records, job, load, musdb_counts
+from data_pipelines.settings import SONG_RATE_HZ, DataDir, Settings
 from data_pipelines.sources.base import Song, digest_songs, find_songs, split_reference
 from singsong_jax import storage
+from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
 
 
@@ -187,6 +188,36 @@ def test_musdb_tracks_are_sums_of_stems(musdb):
   np.testing.assert_allclose(clips[0].mix, np.sum(stems, axis=0)[:size], atol=1e-6)
   np.testing.assert_allclose(clips[0].vocals, stems[0][:size], atol=1e-6)
   assert not clips[1].vocals.any()
+
+
+@pytest.mark.parametrize("spec", ["isolated", "half"])
+def test_the_job_takes_the_same_clips_isolated_and_separated(
+  musdb, settings, tmp_path, replace, request, spec
+):
+  """Those whose true vocals are heard, whatever a separator finds."""
+  if spec == "half":
+    request.getfixturevalue("separator")
+  chosen = replace(settings, separator="isolated" if spec == "isolated" else "repet", filter="musdb")
+  manifest = job.prepare(settings=chosen, songs=f"musdb:{musdb}", output_dir=f"{tmp_path}/out")
+  assert manifest["counts"]["clips"] == {
+    "in": 50,
+    "kept": 10,  # the first ten seconds of the train track; the test track has −26 dB in mono
+    "filtered": {"vocals_silent": 40},
+    "dead_lettered": 0,
+  }
+  assert {split: entry["records"] for split, entry in manifest["splits"].items()} == {
+    "train": 0,
+    "validation": 10,
+    "test": 0,
+  }
+  (song,) = [song for song in find_songs(f"musdb:{musdb}").songs if song.id.startswith("train")]
+  clip = next(clip_records.read_clips(clip_records.clips_path(DataDir(f"{tmp_path}/out"), song)))
+  vocals = soundfile.read(musdb / "train" / "A - One" / "vocals.wav", frames=SONG_RATE_HZ)[0].mean(axis=1)
+  mix = sum(
+    soundfile.read(musdb / song.id / f"{stem}.wav", frames=SONG_RATE_HZ)[0].mean(axis=1) for stem in STEMS
+  )
+  expected = vocals if spec == "isolated" else mix / 2
+  np.testing.assert_allclose(clip.vocals, resample(expected, SONG_RATE_HZ, 16_000), atol=1e-4)
 
 
 def test_stems_that_end_sooner_go_on_in_silence(tmp_path):

@@ -1,6 +1,7 @@
 """Audio batches from a data directory's clips and folders of audio: exact positions, splits, bad input."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -22,7 +23,13 @@ def tone(hz, seconds, rate=RATE, level=0.3):
 def write_clips(root, songs=12, clips=2, seconds=1.0):
   """A data directory as `data_pipelines.prepare` leaves it, of tones."""
   root.mkdir(exist_ok=True)
-  (root / "job.json").write_text(json.dumps({"validation_fraction": 0.2, "test_fraction": 0.1}))
+  (root / "job.json").write_text("{}")
+  (root / "songs").mkdir(exist_ok=True)
+  for split in schema.SPLITS:
+    names = [f"song_{song}.wav" for song in range(songs)]
+    lines = [json.dumps({"id": name}) for name in names if schema.split_of_song(name, 0.2, 0.1) == split]
+    for shard in range(2):
+      (root / "songs" / f"{split}-{shard:05d}-of-00002.jsonl").write_text("\n".join(lines[shard::2]))
   for song in range(songs):
     records = [
       clip_records.serialize(
@@ -178,6 +185,10 @@ def test_bad_input(tmp_path, data_dir, folder, capsys):
     iterator(tmp_path / "empty")
   with pytest.raises(InputError, match="streams has 'drums'"):
     examples(streams=("drums",))
+  without = write_clips(tmp_path / "without", songs=1)
+  shutil.rmtree(without / "clips")
+  with pytest.raises(InputError, match="has no clips/: they were deleted"):
+    find_units(without, "train")
   clip = next((data_dir / "clips").rglob("*.tfrecord"))
   clip.write_bytes(clip.read_bytes()[:-9])
   with pytest.raises(InputError, match="cut short"):

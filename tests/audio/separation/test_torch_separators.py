@@ -33,7 +33,7 @@ def demucs_folder(tmp_path_factory):
   from safetensors.torch import save_file
 
   torch.manual_seed(0)
-  kwargs = {"sources": ["drums", "bass", "other", "vocals"], "channels": 4, "depth": 4, "segment": 1.0}
+  kwargs = {"sources": ["drums", "bass", "other", "vocals"], "channels": 4, "segment": 1.0}
   model = HDemucs(**kwargs)
   folder = tmp_path_factory.mktemp("demucs")
   metadata = {"klass": "demucs.hdemucs.HDemucs", "args": "[]", "kwargs": json.dumps(kwargs)}
