@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines import clip_records, progress
 from data_pipelines.noisy_vocals import noisy_vocals
-from data_pipelines.reports import Report
+from data_pipelines.reports import read_all
 from data_pipelines.settings import DataDir, Settings
 from data_pipelines.sources.base import Song
 from singsong_jax import storage
@@ -101,8 +101,8 @@ def sample_clips(settings: Settings, data_dir: DataDir, songs: list[Song]) -> di
   """
   train = [song for song in songs if settings.split(song) == "train"]
   clips = []
-  for song in train:
-    report = Report.read(clip_records.report_path(data_dir, song))
+  reports = read_all(clip_records.report_path(data_dir, song) for song in train)
+  for song, report in zip(train, reports):
     clips += [(song, index) for index in range(report.kept)]
   if not clips:
     raise InputError("no clip of a training song passed the filter: there is nothing to fit tokenisers on")

@@ -58,6 +58,10 @@ def prepare(
   if not output_dir:
     raise InputError("--output_dir is missing")
   data_dir = DataDir(storage.absolute(output_dir), storage.absolute(clips_from) if clips_from else None)
+  if data_dir.root == data_dir.clips_root:
+    raise InputError(
+      "--clips_from and --output_dir are the same; records of other tokenisers need a place of their own"
+    )
   chosen = choose(settings)
   if clips_from:
     settings, job, found = taken_over(settings, DataDir(data_dir.clips_root or ""), chosen)
@@ -73,7 +77,7 @@ def prepare(
     if storage.exists(data_dir.manifest):
       print(f"{data_dir.root} is complete already; --fresh makes it again")
     else:
-      from data_pipelines import stages  # TensorFlow and Beam: seconds that a finished job need not wait
+      from data_pipelines import stages  # Beam: seconds that a finished job need not wait
 
       stages.run(settings, data_dir, found.songs, found.other_files, chosen, workers)
     if not keep_clips:

@@ -6,8 +6,9 @@ too. A worker writes a report after the file it speaks of; the main process miss
 
 import collections
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -128,8 +129,15 @@ class Report:
 
 def read_total(paths: Iterable[str]) -> Report:
   """The sum of reports on disk. Raises InputError when one is missing: something was lost."""
-  with ThreadPoolExecutor(_READERS) as pool:  # a million of them in a bucket
-    return total(pool.map(Report.read, paths))
+  return total(read_all(paths))
+
+
+def read_all(paths: Iterable[str]) -> Iterator[Report]:
+  """Reports on disk, in order; many at a time, as there may be a million of them in a bucket."""
+  waiting = iter(paths)
+  with ThreadPoolExecutor(_READERS) as pool:
+    while part := list(itertools.islice(waiting, 100 * _READERS)):
+      yield from pool.map(Report.read, part)
 
 
 def total(reports: Iterable[Report]) -> Report:

@@ -1,5 +1,6 @@
 """Runs the stages in order, and accounts for every song and clip."""
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -10,6 +11,7 @@ from data_pipelines import make_tokens, progress, runner, summary
 from data_pipelines.clip_records import count_reports, report_path
 from data_pipelines.fit_tokenizers import ChosenTokenizers, load_tokenizers, make_tokenizers
 from data_pipelines.inventory import Shard, make_shards, write_inventory
+from data_pipelines.load import song_seconds
 from data_pipelines.make_clips import MakeClips
 from data_pipelines.reports import Report, read_total, total
 from data_pipelines.settings import DataDir, Settings
@@ -19,8 +21,10 @@ from singsong_jax import __version__, storage
 from singsong_jax.errors import InputError
 from tasks import schema
 
-# What the work takes at least, on one core, to choose the number of processes by.
-_SEPARATING_SECONDS, _TOKENISING_SECONDS = 1.0, 0.2  # per song, per clip
+# To choose the number of processes by: audio seconds that a core does in a second (benchmarks/data.py). A
+# separator that is not named is a neural one.
+_SEPARATING_SPEEDS, _NEURAL_SPEED, _TOKENISING_SPEED = {"repet": 16, "isolated": 100, "simulated": 100}, 2, 10
+_HEADERS_READ = 16
 
 
 def run(
@@ -59,7 +63,7 @@ def run_clips(
   """
   left = 0 if data_dir.clips_root else len(songs) - count_reports(data_dir)
   if left:
-    processes = workers.processes(left * _SEPARATING_SECONDS, left)
+    processes = workers.processes(lambda: separating_seconds(settings, songs) * left / len(songs), left)
     done = None if workers.in_this_process(processes) else lambda: count_reports(data_dir)
     shards = [shard for split in make_shards(settings, data_dir).values() for shard in split]
     with progress.bar(len(songs), "separating", "song", done):
@@ -82,11 +86,23 @@ def run_tokens(settings: Settings, data_dir: DataDir, num_clips: int, workers: W
   done_before = set(storage.names(f"{data_dir.tokens}/reports"))
   left = [shard for shard in every if shard.report_path.rpartition("/")[2] not in done_before]
   if left:
-    processes = workers.processes(num_clips * _TOKENISING_SECONDS, len(left))
+    work_seconds = num_clips * settings.window_seconds / _TOKENISING_SPEED * len(left) / len(every)
+    processes = workers.processes(lambda: work_seconds, len(left))
     done = None if workers.in_this_process(processes) else Tokenised(every)
     with progress.bar(num_clips, "tokenising", "clip", done):
       runner.run(left, make_tokens.MakeTokens(settings, data_dir), workers, processes)
   return {split: read_total(shard.report_path for shard in members) for split, members in shards.items()}
+
+
+def separating_seconds(settings: Settings, songs: list[Song]) -> float:
+  """What separating takes on one core, judged by the headers of a few songs."""
+  seconds = []
+  for song in songs[:: -(-len(songs) // _HEADERS_READ)]:
+    with contextlib.suppress(InputError):  # the job will say what is wrong with it
+      seconds.append(song_seconds(song))
+  mean = sum(seconds) / max(1, len(seconds))
+  name = settings.separator.partition(":")[0].partition(",")[0]
+  return mean * len(songs) / _SEPARATING_SPEEDS.get(name, _NEURAL_SPEED)
 
 
 class Tokenised:

@@ -4,6 +4,7 @@ to.
 
 import dataclasses
 import os
+from collections.abc import Callable
 
 from singsong_jax.errors import InputError
 
@@ -39,11 +40,16 @@ class Workers:
     """Whether a runner of the user's does the work."""
     return any(option.startswith("--runner") for option in self.beam_options)
 
-  def processes(self, work_seconds: float, elements: int) -> int:
-    """How many processes of this machine do so much work; 1: this one."""
+  def processes(self, work_seconds: Callable[[], float], elements: int) -> int:
+    """How many processes of this machine do the work; 1: this one.
+
+    Args:
+      work_seconds: what it takes on one core; asked where nobody has decided.
+      elements: into how many parts it can be dealt.
+    """
     if self.chosen_by_beam:
       return 1
-    worthwhile = self.number or min(cores(), int(work_seconds // _START_SECONDS))
+    worthwhile = self.number or min(cores(), int(work_seconds() // _START_SECONDS))
     return max(1, min(worthwhile, elements))
 
   def in_this_process(self, processes: int) -> bool:

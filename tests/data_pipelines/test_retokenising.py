@@ -64,6 +64,9 @@ def test_what_the_clips_do_not_fit(songs, settings, separator, tmp_path, replace
   with pytest.raises(InputError, match=r"cannot read .*nowhere/job\.json"):
     prepare(settings, tmp_path / "out", clips_from=str(tmp_path / "nowhere"))
   assert not (tmp_path / "out").exists()
+  with pytest.raises(InputError, match="--clips_from and --output_dir are the same"):
+    prepare(settings, tmp_path / "first", fresh=True, **taken)
+  assert (tmp_path / "first" / "clips").exists()
 
 
 def test_clips_of_a_higher_rate_serve_both(songs, settings, separator, tmp_path, replace):

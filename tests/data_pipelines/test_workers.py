@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_pipelines import job, workers
+from data_pipelines import job, stages, workers
+from data_pipelines.settings import Settings
+from data_pipelines.sources.base import find_songs
 from singsong_jax import storage
 from singsong_jax.errors import InputError
 
@@ -149,12 +151,22 @@ def test_a_bucket_gets_the_same_files(songs, settings, separator, tmp_path, repl
 )
 def test_how_many_processes(monkeypatch, number, work_seconds, elements, expected):
   monkeypatch.setattr(workers, "cores", lambda: 8)
-  assert workers.Workers(number=number).processes(work_seconds, elements) == expected
+  assert workers.Workers(number=number).processes(lambda: work_seconds, elements) == expected
+
+
+def test_the_work_is_judged_by_the_songs_lengths(plain_songs):
+  """Twelve songs of 140,000 samples and one that cannot be read: REPET does 16 seconds in one, networks 2."""
+  songs = find_songs(str(plain_songs)).songs
+  seconds = 13 * 140_000 / 44_100
+  assert stages.separating_seconds(Settings(), songs) == pytest.approx(seconds / 16)
+  assert stages.separating_seconds(Settings(separator="mdx:x.onnx,overlap=0.5"), songs) == pytest.approx(
+    seconds / 2
+  )
 
 
 def test_beam_decides_when_asked_to():
   asked = workers.Workers(beam_options=("--runner=DataflowRunner",))
-  assert asked.chosen_by_beam and asked.processes(1e9, 1_000) == 1 and not asked.in_this_process(1)
+  assert asked.chosen_by_beam and asked.processes(lambda: 1e9, 1_000) == 1 and not asked.in_this_process(1)
   with pytest.raises(InputError, match="--num_workers is for this machine"):
     workers.Workers(number=2, beam_options=("--runner=DataflowRunner",))
   with pytest.raises(InputError, match="num_workers is -1"):
