@@ -28,6 +28,7 @@ ALLOWED = {
     "singsong_jax.tokens",
     "singsong_jax.audio",
   },
+  "singsong_jax.evaluation": {"singsong_jax.audio"},
   "singsong_jax.sweeps": set(),
   "tasks": {"singsong_jax.tokens", "singsong_jax.audio"},
   "data_pipelines": {

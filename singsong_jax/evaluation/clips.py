@@ -1,0 +1,96 @@
+"""Folders of clips that belong together: the same names, the same lengths."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from singsong_jax.audio.io import AUDIO_SUFFIXES, read_audio, to_mono
+from singsong_jax.audio.resampling import resample
+from singsong_jax.errors import InputError
+
+MAX_LENGTH_DIFFERENCE_SECONDS = 0.05  # a codec's frame, rounded
+_INSTRUMENTAL = "instrumental"  # what `infer` calls it, in a folder named like the vocals
+Clips = dict[str, pathlib.Path]
+
+
+def find_clips(folder: str | os.PathLike) -> Clips:
+  """Name → file, sorted: `NAME.wav` (or another suffix), or `NAME/instrumental.wav` as `infer` writes it.
+
+  Raises:
+    InputError: no such folder, no audio in it, or two files of one name.
+  """
+  root = pathlib.Path(folder)
+  if not root.is_dir():
+    raise InputError(f"{folder} is not a folder of clips")
+  found: Clips = {}
+  for path in sorted(root.rglob("*")):
+    if path.suffix.lower() not in AUDIO_SUFFIXES or path.name.startswith("."):
+      continue
+    place = path.relative_to(root).with_suffix("")
+    if len(place.parts) > 1:
+      if place.name != _INSTRUMENTAL:
+        continue
+      place = place.parent
+    if str(place) in found:
+      raise InputError(f"{folder} has two clips {str(place)!r}: {found[str(place)]} and {path}")
+    found[str(place)] = path
+  if not found:
+    raise InputError(f"{folder} holds no clips ({', '.join(AUDIO_SUFFIXES)})")
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixes:
+  """Vocals and the instrumentals that were made for them, to be heard together (SingSong §4.3).
+
+  Attributes:
+    vocals, instrumentals: by the same names.
+  """
+
+  vocals: Clips
+  instrumentals: Clips
+
+  @classmethod
+  def pair(cls, vocals: Clips, instrumentals: Clips, where: str) -> "Mixes":
+    """Raises InputError, naming `where`, unless both have the same names."""
+    missing = sorted(vocals.keys() - instrumentals.keys())
+    extra = sorted(instrumentals.keys() - vocals.keys())
+    if missing or extra:
+      told = [
+        f"{len(names)} {what}, {names[0]!r} among them"
+        for names, what in ((missing, "vocals have no instrumental"), (extra, "instrumentals have no vocals"))
+        if names
+      ]
+      raise InputError(f"{where}: {'; '.join(told)}")
+    return cls(vocals, instrumentals)
+
+  def read(self, rate_hz: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and sum of both, mono float `[samples]`. Raises InputError as `read_mono`, or where lengths
+    differ.
+    """
+    for name in self.vocals:
+      parts = [read_mono(clips[name], rate_hz) for clips in (self.vocals, self.instrumentals)]
+      shorter, longer = sorted(map(len, parts))
+      if longer - shorter > MAX_LENGTH_DIFFERENCE_SECONDS * rate_hz:
+        raise InputError(
+          f"{self.instrumentals[name]} lasts {len(parts[1]) / rate_hz:.2f} s, its vocals {self.vocals[name]} "
+          f"{len(parts[0]) / rate_hz:.2f} s"
+        )
+      yield name, parts[0][:shorter] + parts[1][:shorter]
+
+
+def read_clips(clips: Mapping[str, pathlib.Path], rate_hz: int) -> Iterator[tuple[str, np.ndarray]]:
+  """Name and waveform, mono float `[samples]`."""
+  for name, path in clips.items():
+    yield name, read_mono(path, rate_hz)
+
+
+def read_mono(path: pathlib.Path, rate_hz: int) -> np.ndarray:
+  """float `[samples]`. Raises InputError as `read_audio`: missing, damaged, or samples that are not
+  finite.
+  """
+  waveform, found_hz = read_audio(path)
+  return resample(to_mono(waveform), found_hz, rate_hz)

@@ -1,0 +1,63 @@
+"""Tests of significance: of listeners' answers (SingSong §5.3), and of a metric under two conditions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.stats
+
+from singsong_jax.errors import InputError
+
+
+def wilcoxon(answers: Sequence[float]) -> float:
+  """Two-sided p that answers, from −2 (the other one) to 2 (this one), are symmetric about 0; draws are left
+  out.
+
+  With votes of ±1 alone it is the normal approximation of the sign test. Raises InputError without one answer
+  that is no draw.
+  """
+  decided = np.asarray(answers, np.float64)
+  if not np.isfinite(decided).all():
+    raise InputError("an answer is not finite")
+  if not decided.any():
+    raise InputError(f"all of {len(decided)} answers are draws: there is nothing to test")
+  return float(scipy.stats.wilcoxon(decided, zero_method="wilcox", method="approx").pvalue)
+
+
+def binomial(wins: int, decided: int) -> float:
+  """Two-sided p of so many wins among decided votes, if both were equally good. Raises InputError for
+  impossible ones.
+  """
+  if not 0 <= wins <= decided or decided < 1:
+    raise InputError(f"{wins} wins of {decided} votes are not possible")
+  return float(scipy.stats.binomtest(wins, decided).pvalue)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+  """p-values corrected for their number (Holm 1979), by name: each is compared with the level as it is."""
+  ordered = sorted(p_values, key=lambda name: p_values[name])
+  corrected, so_far = {}, 0.0
+  for index, name in enumerate(ordered):
+    so_far = max(so_far, min(1.0, (len(ordered) - index) * p_values[name]))
+    corrected[name] = so_far
+  return {name: corrected[name] for name in p_values}
+
+
+def paired_permutation(
+  one: Sequence[float], other: Sequence[float], seed: int = 0, draws: int = 100_000
+) -> float:
+  """One-sided p that pairs' means differ so much in favour of `one` by chance: signs of the differences are
+  drawn.
+
+  Its least value is 1 / (draws + 1). Raises InputError for unlike lengths or values that are not finite.
+  """
+  first, second = np.asarray(one, np.float64), np.asarray(other, np.float64)
+  if first.shape != second.shape or not len(first):
+    raise InputError(f"{len(first)} and {len(second)} values are no pairs")
+  differences = first - second
+  if not np.isfinite(differences).all():
+    raise InputError("a value is not finite")
+  rng, reached = np.random.default_rng(seed), 0
+  for start in range(0, draws, 1_000):  # in parts, so that memory does not grow with the pairs
+    signs = rng.choice([-1.0, 1.0], size=(min(1_000, draws - start), len(differences)))
+    reached += int(np.sum(signs @ differences >= differences.sum() - 1e-12))
+  return (1 + reached) / (1 + draws)

@@ -1,0 +1,153 @@
+"""How far sets of mixes are from real ones: the numbers, a table and a picture (SingSong §4.3, Table 1)."""
+
+import csv
+import dataclasses
+import io
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from singsong_jax import files
+from singsong_jax.errors import InputError
+from singsong_jax.evaluation.embeddings import Embedding
+from singsong_jax.evaluation.frechet import (
+  Gaussian,
+  bootstrap_interval,
+  frechet_at_infinity,
+  frechet_distance,
+  split_half_floor,
+)
+from singsong_jax.evaluation.kernel_distance import kernel_audio_distance
+
+LEAST_FOR_INFINITY = 500
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+  """One set against the references.
+
+  Attributes:
+    system: what the set is called.
+    embedding: by which the distances are; they mean nothing without.
+    clips, vectors: how many; distances of few come out too large.
+    frechet: FAD.
+    low, high: its 95 % interval, by drawing clips.
+    frechet_at_infinity: FAD∞; None for 500 vectors or fewer.
+    kad: kernel audio distance.
+  """
+
+  system: str
+  embedding: str
+  clips: int
+  vectors: int
+  frechet: float
+  low: float
+  high: float
+  frechet_at_infinity: float | None
+  kad: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+  """Rows, and what half of the references have against the other half."""
+
+  embedding: dict
+  reference_clips: int
+  reference_vectors: int
+  floor: float
+  rows: tuple[Row, ...]
+
+  def write(self, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes `results.json`, `results.csv` and `results.png`; returns their paths."""
+    files.make_folder(folder)
+    paths = [folder / f"results.{suffix}" for suffix in ("json", "csv", "png")]
+    files.write_json(paths[0], dataclasses.asdict(self))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(dataclasses.asdict, self.rows))
+    files.write_text(paths[1], text.getvalue())
+    with files.replacing(paths[2]) as temporary:
+      self._figure().savefig(temporary, dpi=100)
+    return paths
+
+  def _figure(self) -> Figure:
+    figure = Figure(figsize=(8, 1.5 + 0.6 * len(self.rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    middles = [row.frechet for row in self.rows]
+    reach = [
+      [max(0.0, row.frechet - row.low) for row in self.rows],
+      [max(0.0, row.high - row.frechet) for row in self.rows],
+    ]
+    axes.barh([row.system for row in self.rows], middles, xerr=reach, color="tab:blue", capsize=4)
+    axes.axvline(
+      self.floor, color="tab:orange", linestyle="--", label="half of the references against the other"
+    )
+    axes.set(xlabel=f"Fréchet distance ({self.embedding['name']}), 95 % interval", xlim=(0, None))
+    axes.invert_yaxis()
+    axes.legend()
+    return figure
+
+
+def embed_clips(clips: Iterator[tuple[str, np.ndarray]], embedding: Embedding) -> list[np.ndarray]:
+  """The vectors of each clip, float32 `[n, d]`. Raises InputError for a clip that is too short to have
+  one.
+  """
+  found = []
+  for name, waveform in clips:
+    vectors = embedding.embed(waveform)
+    if not len(vectors):
+      seconds = len(waveform) / embedding.sample_rate_hz
+      raise InputError(f"clip {name!r} lasts {seconds:.2f} s: too short for {embedding.name}")
+    found.append(vectors)
+  return found
+
+
+def compare(
+  references: Sequence[np.ndarray],
+  systems: Mapping[str, Sequence[np.ndarray]],
+  embedding: Embedding,
+  seed: int = 0,
+  draws: int = 1_000,
+) -> Table:
+  """Measures every system.
+
+  Args:
+    references: vectors of each real mix, `[n, d]`.
+    systems: name → the same of its mixes.
+    draws: for the intervals.
+
+  Raises:
+    InputError: too few clips or vectors for a covariance.
+  """
+  known = np.concatenate(references)
+  gaussian = Gaussian.of(known)
+  rows = []
+  for name, clips in systems.items():
+    found = np.concatenate(clips)
+    low, high = bootstrap_interval(clips, gaussian, seed, draws)
+    many = len(found) > LEAST_FOR_INFINITY
+    rows.append(
+      Row(
+        system=name,
+        embedding=embedding.name,
+        clips=len(clips),
+        vectors=len(found),
+        frechet=frechet_distance(Gaussian.of(found), gaussian),
+        low=low,
+        high=high,
+        frechet_at_infinity=frechet_at_infinity(found, gaussian, seed) if many else None,
+        kad=kernel_audio_distance(found, known),
+      )
+    )
+  return Table(
+    embedding=embedding.describe(),
+    reference_clips=len(references),
+    reference_vectors=len(known),
+    floor=split_half_floor(references, seed),
+    rows=tuple(rows),
+  )

@@ -1,0 +1,117 @@
+"""The command and its parts: pairing, the table, what is refused."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from singsong_jax.errors import InputError
+from singsong_jax.evaluation.clips import Mixes, find_clips, read_clips
+from singsong_jax.evaluation.embeddings import get_embedding
+from singsong_jax.evaluation.table import compare, embed_clips
+
+RATE_HZ = 16_000
+
+
+def write(path, waveform, rate_hz=RATE_HZ):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  soundfile.write(path, waveform, rate_hz, subtype="FLOAT")
+
+
+def music(seed, brightness=1.0, seconds=3.0):
+  """Filtered noise; brightness 1 is white."""
+  noise = np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE_HZ))
+  return brightness * noise + (1 - brightness) * np.convolve(noise, np.ones(8) / 8, mode="same")
+
+
+@pytest.fixture
+def folders(tmp_path):
+  """Ten vocals, the true mixes, and instrumentals like the true ones and unlike them."""
+  for index in range(10):
+    voice, true = 0.2 * music(100 + index, 0.2), music(index)
+    write(tmp_path / "vocals" / f"{index}.wav", voice)
+    write(tmp_path / "mixes" / f"{index}.wav", voice[: 3 * RATE_HZ] + true)
+    write(tmp_path / "good" / f"{index}" / "instrumental.wav", music(200 + index))
+    write(tmp_path / "good" / f"{index}" / "mix.wav", voice)  # infer's other file
+    write(tmp_path / "bad" / f"{index}.wav", music(300 + index, 0.0), RATE_HZ)
+  return tmp_path
+
+
+def test_clips_are_found_as_files_and_as_infer_leaves_them(folders):
+  names = [str(index) for index in range(10)]
+  for name in ("vocals", "good", "bad"):
+    assert list(find_clips(folders / name)) == names
+  assert find_clips(folders / "good")["3"].name == "instrumental.wav"
+  soundfile.write(folders / "bad" / "3.flac", np.zeros(10), RATE_HZ)
+  with pytest.raises(InputError, match="two clips '3'"):
+    find_clips(folders / "bad")
+
+
+def test_mixes_are_sums(folders):
+  mixes = Mixes.pair(find_clips(folders / "vocals"), find_clips(folders / "bad"), "bad")
+  for name, waveform in mixes.read(RATE_HZ):
+    parts = [soundfile.read(folders / folder / f"{name}.wav")[0] for folder in ("vocals", "bad")]
+    np.testing.assert_allclose(waveform, np.sum(parts, axis=0), atol=1e-6)
+
+
+def test_a_worse_system_is_farther_away(folders):
+  embedding = get_embedding("logmel")
+  vocals = find_clips(folders / "vocals")
+  known = embed_clips(read_clips(find_clips(folders / "mixes"), RATE_HZ), embedding)
+  found = {
+    name: embed_clips(Mixes.pair(vocals, find_clips(folders / name), name).read(RATE_HZ), embedding)
+    for name in ("good", "bad")
+  }
+  table = compare(known, found, embedding, draws=100)
+  good, bad = table.rows
+  assert bad.frechet > 10 * good.frechet and bad.kad > good.kad + 10
+  assert good.low <= good.frechet <= good.high < bad.low
+  assert (good.clips, good.vectors, good.embedding) == (10, 30, "log-mel statistics")
+  assert good.frechet_at_infinity is None and 0 < table.floor
+  assert table == compare(known, found, embedding, draws=100)
+
+
+def test_the_command(folders):
+  command = [sys.executable, "-m", "singsong_jax.evaluate", f"--references={folders}/mixes"]
+  command += [f"--vocals={folders}/vocals", f"--output_dir={folders}/out"]
+  command += [f"--instrumentals=isolated={folders}/good", f"--instrumentals=separated={folders}/bad"]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  result = json.loads((folders / "out" / "results.json").read_text())
+  isolated, separated = (row["frechet"] for row in result["rows"])
+  assert f"FADi {isolated:.3f}, FADs {separated:.3f}, Δ {isolated - separated:.3f}" in done.stdout
+  with open(folders / "out" / "results.csv") as file:
+    rows = list(csv.DictReader(file))
+  assert [row["system"] for row in rows] == ["isolated", "separated"]
+  assert {row["embedding"] for row in rows} == {"log-mel statistics"}
+  assert (folders / "out" / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_evaluated(folders):
+  vocals = find_clips(folders / "vocals")
+  (folders / "bad" / "3.wav").unlink()
+  write(folders / "bad" / "11.wav", music(0))
+  with pytest.raises(
+    InputError, match="1 vocals have no instrumental, '3' among them; 1 instrumentals have no"
+  ):
+    Mixes.pair(vocals, find_clips(folders / "bad"), "bad")
+  write(folders / "good" / "3" / "instrumental.wav", music(0, seconds=2.0))
+  with pytest.raises(InputError, match=r"lasts 2\.00 s, its vocals .* 3\.00 s"):
+    list(Mixes.pair(vocals, find_clips(folders / "good"), "good").read(RATE_HZ))
+  write(folders / "good" / "3" / "instrumental.wav", np.full(3 * RATE_HZ, np.nan))
+  with pytest.raises(InputError, match="samples are not finite"):
+    list(Mixes.pair(vocals, find_clips(folders / "good"), "good").read(RATE_HZ))
+  embedding = get_embedding("logmel")
+  with pytest.raises(InputError, match=r"clip 'a' lasts 0\.50 s: too short for log-mel statistics"):
+    embed_clips(iter([("a", np.zeros(8_000))]), embedding)
+  one = embed_clips(iter([("a", music(0, seconds=1.0))]), embedding)
+  with pytest.raises(InputError, match="a covariance takes"):
+    compare(one, {"a": one}, embedding)
+  with pytest.raises(InputError, match="is not a folder of clips"):
+    find_clips(folders / "nowhere")
+  with pytest.raises(InputError, match="holds no clips"):
+    (folders / "empty").mkdir()
+    find_clips(folders / "empty")
