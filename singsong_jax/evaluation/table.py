@@ -75,7 +75,7 @@ class Table:
     return paths
 
   def _figure(self) -> Figure:
-    figure = Figure(figsize=(8, 1.5 + 0.6 * len(self.rows)), layout="constrained")
+    figure = Figure(figsize=(8, 1.8 + 0.6 * len(self.rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     middles = [row.frechet for row in self.rows]
@@ -89,7 +89,7 @@ class Table:
     )
     axes.set(xlabel=f"Fréchet distance ({self.embedding['name']}), 95 % interval", xlim=(0, None))
     axes.invert_yaxis()
-    axes.legend()
+    figure.legend(loc="outside upper right")
     return figure
 
 
