@@ -61,9 +61,10 @@ class HalfSeparator:
   """Everything is half voice."""
 
   name = "half"
+  batch_clips = 1
 
-  def separate(self, clip):
-    return clip.mix / 2
+  def separate(self, clips):
+    return np.stack([clip.mix / 2 for clip in clips])
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def chain(swap, tmp_path_factory):
     from singsong_jax.training import loop
 
     with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(make_clips, "make_separator", lambda settings: HalfSeparator())
+      patch.setattr(make_clips, "get_separator", lambda settings: HalfSeparator())
       job.prepare(
         settings=job.configured_settings(semantics="logmel,num_codes=32", noise_draws=2, num_shards=1),
         songs=f"{folder}/songs",
