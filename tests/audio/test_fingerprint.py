@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
 from singsong_jax.audio import fingerprint
@@ -24,7 +25,7 @@ def song(seed):
   mix = resample(synthesize_song(seed=seed, seconds=SECONDS).mix, 44_100, RATE_HZ)
   rng = np.random.default_rng(seed)
   room = rng.normal(0, 1, 4_000) * np.exp(-np.arange(4_000) / 800)
-  wet = np.convolve(mix, room / np.linalg.norm(room))[: len(mix)]
+  wet = scipy.signal.fftconvolve(mix, room / np.linalg.norm(room))[: len(mix)]
   return (0.6 * mix + 0.4 * wet + 0.003 * rng.normal(size=len(mix))).astype(np.float32)
 
 
@@ -89,6 +90,75 @@ def test_silence_tones_and_clicks_are_nobodys(hz):
   assert listed.match(np.zeros(0, np.uint32)) is None
 
 
+def _seconds(seconds=SECONDS):
+  return np.arange(seconds * RATE_HZ) / RATE_HZ
+
+
+def tremolo(hz, phase):
+  return 0.2 * np.sin(2 * np.pi * hz * _seconds()) * (1 + 0.5 * np.sin(2 * np.pi * 5 * (_seconds() + phase)))
+
+
+def siren(hz, phase):
+  return 0.2 * np.sin(2 * np.pi * (hz * _seconds() + 250 * np.sin(2 * np.pi * (_seconds() + phase))))
+
+
+def stabs(hz, phase):
+  """A chord struck twice a second."""
+  decay = np.exp(-((_seconds() + phase) % 0.5) / 0.1)
+  chord = sum(np.sin(2 * np.pi * hz * ratio * _seconds()) for ratio in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5))
+  return 0.1 * decay * chord
+
+
+def drum(hz, phase):
+  """A kick drum four times in two seconds."""
+  time = (_seconds() + phase) % 0.5
+  return np.sin(2 * np.pi * (50 * time + hz * 0.02 * (1 - np.exp(-time / 0.02)))) * np.exp(-time / 0.08)
+
+
+@pytest.mark.parametrize("sound", [tremolo, siren, stabs, drum])
+def test_what_pulses_alike_is_not_the_same_recording(sound):
+  one, other = (fingerprint.fingerprint(sound(*v), RATE_HZ) for v in ((440, 0.0), (470, 0.13)))
+  assert fingerprint.Index({"one": one}).match(other) is None
+
+
+@pytest.mark.parametrize("round_words", [100, 172])
+def test_a_loop_is_found_though_each_of_its_words_is_common(round_words):
+  """Rounds of a whole number of words: each word occurs as often as the loop goes round."""
+  rate_hz = fingerprint.RATE_HZ
+  beat = resample(song(7), RATE_HZ, rate_hz)[3 * rate_hz :][: 64 * round_words]
+  loop = np.tile(beat, 90 * rate_hz // len(beat))
+  words = fingerprint.fingerprint(loop, rate_hz)
+  assert np.unique(words, return_counts=True)[1].max() > 32
+  excerpt = fingerprint.fingerprint(loop[777 : 777 + 10 * rate_hz], rate_hz)
+  assert (
+    fingerprint.Index({"other": fingerprint.fingerprint(song(0), RATE_HZ), "loop": words}).match(excerpt)
+    == "loop"
+  )
+
+
+@pytest.mark.parametrize(("hours", "at_words"), [(1.0, 200_003), (0.1, 16_000)])
+def test_an_excerpt_within_hours(index, hours, at_words):
+  """The second lies across the border between two pieces of the query."""
+  words = np.random.default_rng(0).integers(1, 2**32, round(hours * 3_600 * 5_500 / 64), dtype=np.uint32)
+  excerpt = fingerprint.fingerprint(song(2)[5 * RATE_HZ : 15 * RATE_HZ], RATE_HZ)
+  words[at_words : at_words + len(excerpt)] = excerpt
+  assert index.match(words) == "song 2"
+
+
+def test_long_stretches_may_have_more_errors():
+  """A quarter of the bits flipped, then nearly a third: over 6 s that is too much, over 20 s it is not."""
+  rng = np.random.default_rng(0)
+  words = rng.integers(1, 2**32, 4_000, dtype=np.uint32)
+  listed = fingerprint.Index({"a": words})
+  flips = np.packbits(rng.random((4_000, 32)) < 0.305, axis=1).view(np.uint32)[:, 0]
+  flips[::50] = 0  # words to find the place by
+  assert listed.match((words ^ flips)[:700]) is None
+  assert listed.match(words ^ flips) == "a"
+  flips = np.packbits(rng.random((4_000, 32)) < 0.37, axis=1).view(np.uint32)[:, 0]
+  flips[::50] = 0
+  assert listed.match(words ^ flips) is None
+
+
 def test_what_words_are_made_of():
   """Bit 0 (the highest) is 1 where the energy of band 1 gains on band 0's: E(1) − E(0) rises."""
   energies = np.ones((3, fingerprint.BANDS), np.float32)
@@ -120,6 +190,26 @@ def test_files(tmp_path):
     np.testing.assert_array_equal(loaded[name], words)
   (tmp_path / "text.npz").write_text("nothing")
   np.savez(tmp_path / "other.npz", a=np.zeros(3))
-  for name in ("text.npz", "other.npz", "none.npz"):
+  np.savez(tmp_path / "floats.npz", names=np.array(["a"]), p0=np.zeros(3))
+  with open(tmp_path / "single.npz", "wb") as stream:
+    np.save(stream, np.zeros(3))
+  for name in ("text.npz", "other.npz", "floats.npz", "single.npz", "none.npz"):
     with pytest.raises(InputError, match=rf"{name} is not a file of fingerprints"):
       fingerprint.load(tmp_path / name)
+
+
+def test_a_damaged_file_is_noticed_wherever_it_is_damaged(tmp_path):
+  path, rng = tmp_path / "list.npz", np.random.default_rng(0)
+  fingerprint.save(
+    path, {"a": np.arange(500, dtype=np.uint32), "b": rng.integers(0, 99, 500, dtype=np.uint32)}
+  )
+  content = path.read_bytes()
+  damaged = [content[:size] for size in range(0, len(content), 97)]
+  for position in rng.integers(0, len(content), 100):
+    damaged.append(content[:position] + bytes([content[position] ^ 0x55]) + content[position + 1 :])
+  for broken in damaged:
+    path.write_bytes(broken)
+    try:
+      assert list(fingerprint.load(path)) == ["a", "b"]  # what was hit does not matter
+    except InputError:
+      pass
