@@ -25,10 +25,11 @@ class DemucsSeparator:
   name = "demucs"
   batch_clips = 4
 
-  def __init__(self, model: Any, weights: PublicWeights, *, overlap: float = 0.25):
+  def __init__(self, model: Any, weights: PublicWeights, *, model_name: str, overlap: float = 0.25):
     """`from_pretrained` makes it.
 
     Args:
+      model_name: which of the folder's models it is.
       overlap: share that neighbouring segments have in common, as in the package.
 
     Raises:
@@ -36,7 +37,8 @@ class DemucsSeparator:
     """
     if not 0 <= overlap < 1:
       raise InputError(f"--separator=demucs: overlap is {overlap}; it must be at least 0 and below 1")
-    self._model, self._weights, self._overlap = model, weights, overlap
+    self._model, self._weights = model, weights
+    self._model_name, self._overlap = model_name, overlap
 
   @classmethod
   def from_pretrained(cls, source: str | os.PathLike, *, model: str = "htdemucs", **settings: Any) -> Self:
@@ -65,10 +67,15 @@ class DemucsSeparator:
       raise unfit(weights, "Demucs", error) from error
     if "vocals" not in made.sources:
       raise InputError(f"{folder}: {model} finds {', '.join(made.sources)}, no vocals")
-    return cls(ready(made), weights, **settings)
+    return cls(ready(made), weights, model_name=model, **settings)
 
   def describe(self) -> dict[str, Any]:
-    return {"name": self.name, "sha256": self._weights.sha256, "overlap": self._overlap}
+    return {
+      "name": self.name,
+      "model": self._model_name,
+      "sha256": self._weights.sha256,
+      "overlap": self._overlap,
+    }
 
   def separate(self, clips: Sequence[Clip]) -> np.ndarray:
     """Raises InputError for clips of another rate than the model's."""
