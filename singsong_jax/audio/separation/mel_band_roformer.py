@@ -4,8 +4,10 @@ A source is a folder with one `.ckpt` (or `.safetensors`) and one `.yaml`, as th
 comes from the package melband-roformer-infer; chunks, levels and files are looked after here.
 """
 
+import dataclasses
 import os
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -47,8 +49,8 @@ class MelBandRoformerSeparator:
       InputError: settings out of range.
     """
     for name, value in (("overlaps", overlaps), ("batch_chunks", batch_chunks)):
-      if not 1 <= value <= chunk_samples:
-        raise InputError(f"{_FLAG}: {name} is {value}; it must be from 1 to {chunk_samples}")
+      if not isinstance(value, int) or not 1 <= value <= chunk_samples:
+        raise InputError(f"{_FLAG}: {name} is {value}; it must be an integer from 1 to {chunk_samples}")
     self._network, self._weights, self._stem = network, weights, stem
     self._sample_rate_hz, self._chunk_samples = sample_rate_hz, chunk_samples
     self._overlaps, self._batch_chunks = overlaps, batch_chunks
@@ -59,28 +61,23 @@ class MelBandRoformerSeparator:
     """Reads a folder.
 
     Raises:
-      InputError: it lacks a file, the weights do not fit the configuration, the network does not find
-      vocals, or no
-        such package.
+      InputError: it lacks a file, the weights do not fit the configuration, the network does not find vocals,
+        or no such package.
     """
-    package = import_extra("mel_band_roformer", "roformer", _FLAG)
+    import_extra("mel_band_roformer", "roformer", _FLAG)
     folder = pathlib.Path(source).expanduser()
-    config_path, weights_path = (
-      _only(folder, *suffixes) for suffixes in ((".yaml",), (".ckpt", ".safetensors"))
-    )
+    config_path, weights_path = _only(folder, ".yaml"), _only(folder, ".ckpt", ".safetensors")
     names = (config_path.name, weights_path.name)
     weights = PublicWeights(source=str(folder.absolute()), revision=None, folder=folder, names=names)
+    config = _Config.read(config_path)
     try:
-      config = _read_config(config_path)
-      network = package.get_model_from_config("mel_band_roformer", _Attributes(config))
+      network = _build(config.model)
       network.load_state_dict(_read_weights(weights_path))
-      chunk_samples = {**config.get("audio", {}), **config["inference"]}["chunk_size"]
-      rate_hz = config["model"].get("sample_rate", 44_100)
-    except Exception as error:  # yaml, torch, pickle, beartype and the package have many of their own
+    except Exception as error:  # torch, pickle, beartype and the package have many of their own
       raise unfit(weights, "Mel-Band RoFormer", error) from error
-    fixed = {"sample_rate_hz": rate_hz, "chunk_samples": chunk_samples, "stem": _stem(config_path, config)}
-    default = {"overlaps": config["inference"].get("num_overlap", 2)}
-    return cls(ready(network), weights, **{**default, **settings}, **fixed)
+    fixed = {"sample_rate_hz": config.sample_rate_hz, "chunk_samples": config.chunk_samples}
+    default = {"overlaps": config.overlaps}
+    return cls(ready(network), weights, **{**default, **settings}, **fixed, stem=config.stem)
 
   def describe(self) -> dict[str, Any]:
     return {"name": self.name, "sha256": self._weights.sha256, "overlaps": self._overlaps}
@@ -110,20 +107,71 @@ class MelBandRoformerSeparator:
     return (total[inner] / weight[inner]).astype(np.float32)
 
   def _run(self, chunks: np.ndarray) -> np.ndarray:
-    """float32 `[n, size]` → float32 `[n, size]`: mono → stereo → mono."""
-    stereo = np.repeat(chunks[:, None], 2, axis=1)
-    output = run(self._network, self._network, stereo).cpu().numpy()  # [n, (stems,) 2, size]
+    """float32 `[n, size]` → float32 `[n, size]`: mono → the network's channels → mono."""
+    channels = np.repeat(chunks[:, None], self._network.audio_channels, axis=1)
+    output = run(self._network, self._network, channels).cpu().numpy()  # [n, (stems,) channels, size]
     if self._stem is not None:
       output = output[:, self._stem]
     return output.mean(axis=1)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Config:
+  """What a `.yaml` file says.
+
+  Attributes:
+    model: arguments of the network.
+    stem: which of its outputs is the vocals; None where it has no other.
+  """
+
+  model: dict[str, Any]
+  sample_rate_hz: int
+  chunk_samples: int
+  overlaps: int
+  stem: int | None
+
+  @classmethod
+  def read(cls, path: pathlib.Path) -> Self:
+    """Raises InputError where it is no configuration of a network that finds vocals."""
+    yaml = import_extra("yaml", "roformer", _FLAG)
+    try:
+      config = yaml.load(path.read_text(encoding="utf-8"), _loader(yaml))
+      model, inference, training = config["model"], config["inference"], config.get("training", {})
+      return cls(
+        model=model,
+        sample_rate_hz=model.get("sample_rate", 44_100),
+        chunk_samples=_chunk_samples(path, {**config.get("audio", {}), **inference}.get("chunk_size"), model),
+        overlaps=inference.get("num_overlap", 2),
+        stem=_stem(path, training, model.get("num_stems", 1)),
+      )
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+      reason = " ".join(str(error).split())
+      raise InputError(f"{path} is no configuration of a Mel-Band RoFormer: {reason}") from error
+
+
 class _Attributes:
   """A dict as the package wants it: `config.model`."""
 
-  def __init__(self, config: dict[str, Any]):
-    # A chunk comes out as long as it went in, whatever the hop.
-    self.model = {**config["model"], "match_input_audio_length": True}
+  def __init__(self, **values: Any):
+    vars(self).update(values)
+
+
+def _build(model: dict[str, Any]) -> Any:
+  """The network, without weights."""
+  from mel_band_roformer import get_model_from_config
+  from mel_band_roformer.attend import Attend
+
+  torch = import_extra("torch", "roformer", _FLAG)
+  # The package's choice of a kernel prints, and calls what PyTorch is about to remove: PyTorch chooses below.
+  # A chunk comes out as long as it went in, whatever the hop.
+  fixed = {"flash_attn": False, "match_input_audio_length": True}
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # a spectrogram made for its shape, without a window
+    network = get_model_from_config("mel_band_roformer", _Attributes(model={**model, **fixed}))
+  for module in network.modules():
+    if isinstance(module, Attend):
+      module.forward = torch.nn.functional.scaled_dot_product_attention
+  return network
 
 
 def _only(folder: pathlib.Path, *suffixes: str) -> pathlib.Path:
@@ -135,16 +183,14 @@ def _only(folder: pathlib.Path, *suffixes: str) -> pathlib.Path:
   return found[0]
 
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
-  yaml = import_extra("yaml", "roformer", _FLAG)
-
+def _loader(yaml: Any) -> Any:
   class Loader(yaml.SafeLoader):
     """Plain YAML and the tuples that some of these files hold."""
 
   Loader.add_constructor(
     "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
   )
-  return yaml.load(path.read_text(encoding="utf-8"), Loader)
+  return Loader
 
 
 def _read_weights(path: pathlib.Path) -> dict[str, Any]:
@@ -154,12 +200,20 @@ def _read_weights(path: pathlib.Path) -> dict[str, Any]:
   return next((stored[name] for name in _WRAPPERS if isinstance(stored.get(name), dict)), stored)
 
 
-def _stem(path: pathlib.Path, config: dict[str, Any]) -> int | None:
-  """Which output is the vocals. Raises InputError where none is."""
-  training = config.get("training", {})
-  target, instruments = training.get("target_instrument"), list(training.get("instruments", []))
-  found = [target] if target else instruments
-  if "vocals" not in [name.lower() for name in found]:
+def _chunk_samples(path: pathlib.Path, value: Any, model: dict[str, Any]) -> int:
+  frame = model.get("stft_n_fft", 2048)
+  if not isinstance(value, int) or value < frame:
+    raise InputError(f"{path} has chunk_size {value}; expected an integer of at least {frame}, a frame")
+  return value
+
+
+def _stem(path: pathlib.Path, training: dict[str, Any], num_stems: int) -> int | None:
+  """Which output is the vocals. Raises InputError where none is, or none can be told."""
+  target = training.get("target_instrument")
+  found = [target] if target else list(training.get("instruments", []))
+  names = [name.lower() for name in found]
+  if "vocals" not in names:
     raise InputError(f"{path} is of a network that finds {', '.join(found) or 'nothing it names'}, no vocals")
-  several = config["model"].get("num_stems", 1) > 1
-  return [name.lower() for name in found].index("vocals") if several else None
+  if len(names) != num_stems:
+    raise InputError(f"{path} names {', '.join(found)} for a network of num_stems = {num_stems}")
+  return names.index("vocals") if num_stems > 1 else None
