@@ -47,6 +47,8 @@ def run(
   if tokens.clips_in != clips.kept:
     raise RuntimeError(f"{clips.kept} clips were made, but {tokens.clips_in} were tokenised")
   write_dead_letters(data_dir, total([clips, tokens]))
+  if not tokens.kept:
+    raise InputError(f"not one of {clips.kept} clips could be tokenised; {data_dir.dead_letter} says why")
   made = manifest(settings, data_dir, songs, other_files, clips, splits)
   summary.write(settings, data_dir, made, clips, tokens)
   storage.write_json(data_dir.manifest, made)

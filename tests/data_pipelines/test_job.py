@@ -187,6 +187,18 @@ def test_no_usable_song(songs, settings, separator, tmp_path):
   assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+def test_no_clip_that_can_be_tokenised(songs, settings, separator, tmp_path, monkeypatch):
+  def fail(*_):
+    raise RuntimeError("no idea")
+
+  monkeypatch.setattr("data_pipelines.make_tokens.tokenize", fail)
+  with pytest.raises(InputError, match=r"not one of 19 clips could be tokenised; .*dead_letter\.jsonl says"):
+    prepare(settings, songs, tmp_path / "out")
+  lines = (tmp_path / "out" / "dead_letter.jsonl").read_text().splitlines()
+  assert sum(json.loads(line)["stage"] == "tokenize" for line in lines) == 19
+  assert not (tmp_path / "out" / "manifest.json").exists()
+
+
 def test_a_full_disk_stops_the_job_with_one_line(songs, settings, separator, tmp_path, monkeypatch):
   def full(path, records):
     list(records)
