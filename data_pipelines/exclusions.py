@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from data_pipelines.load import load_song
+from data_pipelines.load import Hear, exhaust, load_song
 from data_pipelines.settings import SONG_RATE_HZ
 from data_pipelines.sources.base import Song
 from singsong_jax import storage
@@ -52,60 +52,40 @@ class Exclusions:
         return f"named like {written!r} of the exclusion list"
     return None
 
-  def sound_reason(self, found: np.ndarray) -> str | None:
-    """Why a song's fingerprint excludes it."""
-    match = self._index.match(found) if self._index is not None else None
+  @property
+  def hear(self) -> Hear:
+    """What has to hear the mix of a song before `sound_reason` can be asked."""
+    return hear if self._index is not None else exhaust
+
+  def sound_reason(self, heard: np.ndarray | None) -> str | None:
+    """Why what `hear` gave excludes a song."""
+    match = self._index.match(heard) if self._index is not None and heard is not None else None
     return None if match is None else f"sounds like {match!r} of the exclusion list"
 
-  def listener(self, song: Song) -> "Listener":
-    """What hears a song and then says whether it is excluded."""
-    return Listener(self, song, hears=self._index is not None)
 
-
-class Listener:
-  """Hears one song while that is read."""
-
-  def __init__(self, exclusions: Exclusions, song: Song, *, hears: bool):
-    self._exclusions, self._song, self._hears = exclusions, song, hears
-    self._found: np.ndarray | None = None
-
-  def listen(self, blocks: Iterator[np.ndarray]) -> None:
-    """Goes through the mix: mono blocks float32 `[n]` at 44.1 kHz."""
-    if self._hears:
-      self._found = fingerprint.fingerprint_blocks(blocks, SONG_RATE_HZ)
-    else:
-      for _ in blocks:
-        pass
-
-  def reason(self) -> str | None:
-    """Why the song is excluded, or None."""
-    by_name = self._exclusions.name_reason(self._song)
-    if by_name or self._found is None:
-      return by_name
-    return self._exclusions.sound_reason(self._found)
+def hear(mix: Iterator[np.ndarray]) -> np.ndarray:
+  """The fingerprint of blocks of a mix, float32 `[n]` at 44.1 kHz."""
+  return fingerprint.fingerprint_blocks(mix, SONG_RATE_HZ)
 
 
 def fingerprints(songs: Iterable[Song]) -> dict[str, np.ndarray]:
-  """What an exclusion list holds of songs: the last part of the id → fingerprint.
+  """What an exclusion list holds of songs: name → fingerprint.
+
+  A name is the last part of the id, or the whole where two have the same.
 
   Raises:
     InputError: a song cannot be read.
   """
   prints: dict[str, np.ndarray] = {}
   for song in songs:
-
-    def hear(blocks: Iterator[np.ndarray], name: str = song.id.rpartition("/")[2]) -> None:
-      prints[name] = fingerprint.fingerprint_blocks(blocks, SONG_RATE_HZ)
-
-    with load_song(song, window_seconds=0, listen=hear):
-      pass
+    with load_song(song, window_seconds=0, hear=hear) as loaded:
+      last = song.id.rpartition("/")[2]
+      prints[song.id if last in prints else last] = loaded.heard
   return prints
 
 
 def plain_name(name: str) -> str:
-  """Letters and digits alone, without case, accents and an audio file's suffix: 'Für Élise.mp3' →
-  'furelise'.
-  """
+  """Letters and digits alone, no case, accents or audio suffix: 'Für Élise.mp3' → 'furelise'."""
   stem, suffix = os.path.splitext(name)
   text = unicodedata.normalize("NFKD", stem if suffix.lower() in AUDIO_SUFFIXES else name).casefold()
   return re.sub(r"[^\w]|_", "", "".join(letter for letter in text if not unicodedata.combining(letter)))

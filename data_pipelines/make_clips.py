@@ -62,15 +62,18 @@ class MakeClips(beam.DoFn):
 
   def _records(self, song: Song, report: Report) -> Iterator[bytes]:
     """Serialised clips that pass; `report` tells of the others."""
-    listener = self._models.exclusions.listener(song)
+    exclusions = self._models.exclusions
+    if reason := exclusions.name_reason(song):
+      report.leave_out(song.id, EXCLUDED, reason)
+      return
     with contextlib.ExitStack() as stack:
       try:
-        loaded = stack.enter_context(load_song(song, self._settings.window_seconds, listener.listen))
+        loaded = stack.enter_context(load_song(song, self._settings.window_seconds, exclusions.hear))
       except Exception as error:  # a song may be broken in ways nobody thought of; the job goes on
         report.fail(song.id, None, "load", error)
         return
       report.seconds = loaded.seconds
-      if reason := listener.reason():
+      if reason := exclusions.sound_reason(loaded.heard):
         report.leave_out(song.id, EXCLUDED, reason)
         return
       yield from self._kept(loaded, report)
@@ -83,9 +86,7 @@ class MakeClips(beam.DoFn):
         yield from self._record(stems, report)
 
   def _separated(self, clips: Sequence[Clip], report: Report) -> Iterator[Stems]:
-    """The clips taken apart. Where a batch fails each clip is tried alone, so that one does not spoil the
-    rest.
-    """
+    """The clips taken apart. Where a batch fails each is tried alone: one must not spoil the rest."""
     try:
       yield from separate(self._models.separator, clips)
     except Exception as error:
@@ -115,9 +116,7 @@ class MakeClips(beam.DoFn):
 
 
 def true_stems(stems: Stems) -> Stems:
-  """The stems as they were recorded, where that is known: which clips of MUSDB18 have vocals, no separator
-  says.
-  """
+  """The stems as they were recorded, where that is known: whether vocals are there, no separator says."""
   vocals = stems.clip.vocals
   if vocals is None:
     return stems

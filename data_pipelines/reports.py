@@ -6,19 +6,17 @@ too. A worker writes a report after the file it speaks of; the main process miss
 
 import collections
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from singsong_jax import storage
+from singsong_jax.audio.code_usage import count_codes
 from singsong_jax.errors import InputError
 
 SILENCE_DB = -100
 EXCLUDED = "exclude"  # the stage of songs that were left out on purpose
-_READERS = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,8 +88,7 @@ class Report:
 
   def note_codes(self, name: str, codes: np.ndarray, num_codes: int) -> None:
     """Counts codes: int `[..., levels]`, 0 … num_codes − 1."""
-    levels = codes.reshape(-1, codes.shape[-1]).T
-    self._add_codes(name, np.stack([np.bincount(level, minlength=num_codes) for level in levels]))
+    self._add_codes(name, count_codes(codes, num_codes))
 
   def _add_codes(self, name: str, counts: np.ndarray) -> None:
     self.codes[name] = self.codes.get(name, 0) + counts
@@ -133,11 +130,8 @@ def read_total(paths: Iterable[str]) -> Report:
 
 
 def read_all(paths: Iterable[str]) -> Iterator[Report]:
-  """Reports on disk, in order; many at a time, as there may be a million of them in a bucket."""
-  waiting = iter(paths)
-  with ThreadPoolExecutor(_READERS) as pool:
-    while part := list(itertools.islice(waiting, 100 * _READERS)):
-      yield from pool.map(Report.read, part)
+  """Reports on disk, in order; there may be a million of them in a bucket."""
+  return storage.in_parallel(Report.read, paths)
 
 
 def total(reports: Iterable[Report]) -> Report:

@@ -21,9 +21,9 @@ from singsong_jax import __version__, storage
 from singsong_jax.errors import InputError
 from tasks import schema
 
-# To choose the number of processes by: audio seconds that a core does in a second (benchmarks/data.py). A
-# separator that is not named is a neural one.
-_SEPARATING_SPEEDS, _NEURAL_SPEED, _TOKENISING_SPEED = {"repet": 16, "isolated": 100, "simulated": 100}, 2, 10
+# To choose the number of processes by: audio seconds that a core does in a second (benchmarks/data.py).
+_CLASSICAL_SPEED, _NEURAL_SPEED, _TOKENISING_SPEED = 16, 2, 10
+_CLASSICAL = ("repet", "isolated", "simulated")  # the latter two are faster still
 _HEADERS_READ = 16
 
 
@@ -103,8 +103,8 @@ def separating_seconds(settings: Settings, songs: list[Song]) -> float:
     with contextlib.suppress(InputError):  # the job will say what is wrong with it
       seconds.append(song_seconds(song))
   mean = sum(seconds) / max(1, len(seconds))
-  name = settings.separator.partition(":")[0].partition(",")[0]
-  return mean * len(songs) / _SEPARATING_SPEEDS.get(name, _NEURAL_SPEED)
+  speed = _CLASSICAL_SPEED if settings.separator.startswith(_CLASSICAL) else _NEURAL_SPEED
+  return mean * len(songs) / speed
 
 
 class Tokenised:

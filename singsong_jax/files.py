@@ -95,7 +95,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes `value` as indented JSON with sorted keys, so that equal values give equal files."""
-  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+  write_text(path, to_json(value))
+
+
+def to_json(value: Any) -> str:
+  """As `write_json` writes it."""
+  return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
 def read_json(path: str | os.PathLike) -> Any:

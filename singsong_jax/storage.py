@@ -6,20 +6,23 @@ paths through `files`. Either way a reader never meets half a file.
 
 import contextlib
 import hashlib
-import json
+import itertools
 import os
 import pathlib
 import posixpath
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from singsong_jax import files
 from singsong_jax.errors import InputError
 
 Location = str | os.PathLike
+T, R = TypeVar("T"), TypeVar("R")
+_READERS = 32
 
 
 def is_remote(path: Location) -> bool:
@@ -126,6 +129,14 @@ def local(path: Location) -> Iterator[pathlib.Path]:
     yield copy
 
 
+def in_parallel(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+  """`read` of each, in order, many at a time: what waits for a disk or a network need not wait alone."""
+  waiting = iter(items)
+  with ThreadPoolExecutor(_READERS) as pool:
+    while part := list(itertools.islice(waiting, 100 * _READERS)):
+      yield from pool.map(read, part)
+
+
 def write_text(path: Location, text: str) -> None:
   """Writes `text` to `path` in one step."""
   with replacing(path) as temporary:
@@ -134,7 +145,7 @@ def write_text(path: Location, text: str) -> None:
 
 def write_json(path: Location, value: Any) -> None:
   """Writes `value` as indented JSON with sorted keys, so that equal values give equal files."""
-  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+  write_text(path, files.to_json(value))
 
 
 def read_json(path: Location) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import tensorflow as tf
 
-from singsong_jax.audio.io import AUDIO_SUFFIXES, audio_info, to_mono
+from singsong_jax.audio.io import AUDIO_SUFFIXES, audio_files, audio_info, to_mono
 from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
 from tasks.schema import SPLITS, split_of_song
@@ -138,9 +138,7 @@ def _songs_of(root: pathlib.Path, split: str) -> set[str]:
 
 
 def _units_of_files(root: pathlib.Path, split: str) -> Iterator[Unit]:
-  for path in sorted(root.rglob("*")):
-    if path.suffix.lower() not in AUDIO_SUFFIXES or path.name.startswith(".") or not path.is_file():
-      continue
+  for path in audio_files(root):
     song = path.relative_to(root).as_posix()
     if split_of_song(song, *_FOLDER_FRACTIONS) == split:
       seconds = audio_info(path).seconds

@@ -14,7 +14,6 @@ import itertools
 import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from singsong_jax import storage
@@ -24,7 +23,6 @@ from tasks.schema import SPLITS, split_of_song
 
 _SAMPLE_BYTES = 1 << 16
 _STREAM = re.compile(r"(?P<path>.*\.mp4)#(?P<stream>\d+)", re.DOTALL)
-_READERS = 32  # of files at a time, where one waits for a disk or a network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,9 +115,8 @@ def find_songs(source: str) -> Songs:
 
 def digest_songs(songs: Sequence[Song]) -> str:
   """SHA-256 (hex) of ids, splits, sizes and samples of the contents: whether the songs are still the same."""
-  with ThreadPoolExecutor(_READERS) as pool:
-    contents = pool.map(lambda song: "/".join(map(_digest_file, song.files)), songs)
-    return _digest("\n".join(f"{song.id}\t{song.fixed_split}\t{file}" for song, file in zip(songs, contents)))
+  contents = storage.in_parallel(lambda song: "/".join(map(_digest_file, song.files)), songs)
+  return _digest("\n".join(f"{song.id}\t{song.fixed_split}\t{file}" for song, file in zip(songs, contents)))
 
 
 def _digest_file(path: str) -> str:

@@ -22,8 +22,13 @@ class CodeUsage(NamedTuple):
 
 def code_usage(codes: np.ndarray, num_codes: int) -> list[CodeUsage]:
   """Usage of each level: int `[..., frames, levels]`, codes 0 … num_codes − 1."""
+  return usage_of_counts(count_codes(codes, num_codes))
+
+
+def count_codes(codes: np.ndarray, num_codes: int) -> np.ndarray:
+  """How often each code occurs: int `[..., levels]`, 0 … num_codes − 1 → int `[levels, num_codes]`."""
   levels = codes.reshape(-1, codes.shape[-1]).T
-  return usage_of_counts(np.stack([np.bincount(level, minlength=num_codes) for level in levels]))
+  return np.stack([np.bincount(level, minlength=num_codes) for level in levels])
 
 
 def usage_of_counts(counts: np.ndarray) -> list[CodeUsage]:

@@ -9,25 +9,17 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
+from singsong_jax.audio.io import AudioInfo
 from singsong_jax.errors import InputError
 
 SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".mkv", ".ape", ".wv", ".tta", ".ac3", ".3gp")
 
 
-class Stream(NamedTuple):
-  """What a file says of one of its audio streams; 0 seconds where it does not say."""
-
-  channels: int
-  sample_rate_hz: int
-  seconds: float
-
-
-def probe(path: str | os.PathLike, stream: int = 0) -> Stream:
-  """The header of an audio stream, counted from 0.
+def probe(path: str | os.PathLike, stream: int = 0) -> AudioInfo:
+  """The header of an audio stream, counted from 0; 0 seconds where it does not say.
 
   Raises:
     InputError: no ffmpeg on the PATH, no such file, or no such stream in it.
@@ -43,7 +35,7 @@ def probe(path: str | os.PathLike, stream: int = 0) -> Stream:
     raise InputError(f"{path} has no audio stream {stream}")
   found = answer["streams"][0]
   seconds = found.get("duration") or answer.get("format", {}).get("duration") or 0
-  return Stream(int(found["channels"]), int(found["sample_rate"]), float(seconds))
+  return AudioInfo(int(found["channels"]), int(found["sample_rate"]), float(seconds))
 
 
 def read_blocks(

@@ -26,13 +26,13 @@ LEAST_CHANGE, LEAST_ENERGY = 1e-3, 1e-6
 SILENT = np.uint32(0)
 
 # Words of a stretch → share of bits that may differ. The paper asks for 3 s and 0.35, but songs of the same
-# synthesisers can have 3 s alike; and what 6 s leave open, 24 s can tell. Codecs, rates and noise at 15 dB
-# mostly give less than 0.2. The nearest of 9 h of music to 3.5 h of other music had 0.39 (6 s), 0.41 (24 s).
+# synthesisers can have 3 s alike; and what 6 s leave open, 24 s can tell. `benchmarks/fingerprints.py` says
+# what is found and what is mistaken with these limits.
 STRETCHES = {512: 0.28, 2_048: 0.32}
 _PROMISING = 0.4  # what agrees less over 6 s is not worth 24
 MIN_HEARD = 0.5  # of a stretch: not mostly silence
 # How many independent bits the words of a stretch are worth. Clicks, drums alone, stabs, tremolo and sirens
-# have 1 to 4.6, and agree with any others of their tempo; music has 18, less than 5 in 0.08% of stretches.
+# have fewer, and agree with any others of their tempo; music has more.
 MIN_VARIETY = 5.0
 _MOST_PLACES = 32  # of one word that are looked at: a loop's other rounds tell no more
 _GRID = 256  # of a query, stretches begin at multiples of it

@@ -20,6 +20,12 @@ MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 MAX_WAV_BYTES = 2**32 - 2**10
 
 
+def audio_files(folder: str | os.PathLike) -> list[pathlib.Path]:
+  """The audio files of a folder and its subfolders, by their names, sorted; hidden ones are left out."""
+  found = pathlib.Path(folder).rglob("[!.]*")
+  return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+
+
 class AudioInfo(NamedTuple):
   """What a file's header says."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from singsong_jax.audio.io import AUDIO_SUFFIXES, read_audio, to_mono
+from singsong_jax.audio.io import AUDIO_SUFFIXES, audio_files, read_audio, to_mono
 from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
 
@@ -26,9 +26,7 @@ def find_clips(folder: str | os.PathLike) -> Clips:
   if not root.is_dir():
     raise InputError(f"{folder} is not a folder of clips")
   found: Clips = {}
-  for path in sorted(root.rglob("*")):
-    if path.suffix.lower() not in AUDIO_SUFFIXES or path.name.startswith("."):
-      continue
+  for path in audio_files(root):
     place = path.relative_to(root).with_suffix("")
     if len(place.parts) > 1:
       if place.name != _INSTRUMENTAL:

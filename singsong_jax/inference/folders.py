@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from singsong_jax import files
-from singsong_jax.audio.io import AUDIO_SUFFIXES
+from singsong_jax.audio.io import AUDIO_SUFFIXES, audio_files
 from singsong_jax.errors import InputError
 
 DEAD_LETTERS = "dead_letter.jsonl"
@@ -23,8 +23,7 @@ def voices_in(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
     InputError: there is none.
   """
   root = pathlib.Path(folder)
-  found = sorted(path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-  names = [path.relative_to(root) for path in found if not path.name.startswith(".") and not path.is_dir()]
+  names = [path.relative_to(root) for path in audio_files(root)]
   if not names:
     raise InputError(f"{folder} holds no audio files ({', '.join(AUDIO_SUFFIXES)})")
   same = collections.Counter(name.with_suffix("") for name in names)

@@ -85,6 +85,13 @@ def test_the_job_leaves_them_out(tmp_path, settings, separator, replace, listed_
   assert len(manifest["job"]["exclude"]) == 64  # by content
 
 
+def test_songs_of_one_name_are_listed_both(tmp_path):
+  for album in ("one", "two"):
+    (tmp_path / album).mkdir()
+    soundfile.write(tmp_path / album / "track.wav", np.zeros(30_000), 22_050)
+  assert list(exclusions.fingerprints(find_songs(str(tmp_path)).songs)) == ["track.wav", "two/track.wav"]
+
+
 def test_another_list_is_another_job(tmp_path, songs, settings, separator, replace):
   (tmp_path / "list.txt").write_text("0\n")
   listed = replace(settings, exclude=str(tmp_path / "list.txt"))
@@ -111,8 +118,8 @@ def test_lists_that_are_none(tmp_path, songs, settings, replace):
   assert not (tmp_path / "out").exists()
 
 
-def test_the_listener_hears_to_the_end_either_way():
-  blocks = iter([np.zeros(10, np.float32)] * 3)
-  listener = Exclusions().listener(Song(id="a", path=""))
-  listener.listen(blocks)
-  assert next(blocks, None) is None and listener.reason() is None
+def test_the_song_is_heard_to_the_end_either_way():
+  for listed in (Exclusions(), Exclusions(["a"], {"a": np.zeros(0, np.uint32)})):
+    blocks = iter([np.zeros(10_000, np.float32)] * 3)
+    heard = listed.hear(blocks)
+    assert next(blocks, None) is None and listed.sound_reason(heard) is None

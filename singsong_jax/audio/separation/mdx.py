@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from singsong_jax import storage
 from singsong_jax.audio.public_weights import import_extra
 from singsong_jax.audio.separation.base import Clip, check_rates
+from singsong_jax.audio.separation.chunks import Chunks
 from singsong_jax.errors import InputError
 
 SAMPLE_RATE_HZ = 44_100
@@ -118,6 +119,12 @@ class MdxSeparator:
       raise InputError(f"--separator=mdx: batch_chunks is {batch_chunks}; it must be at least 1")
     self._session, self._transform = session, transform
     self._sha256, self._overlap = sha256, overlap
+    kept = transform.kept_samples
+    self._chunks = Chunks(
+      kept_samples=kept,
+      step_samples=max(1, round(kept * (1 - overlap))),
+      context_samples=transform.trim_samples,
+    )
     (self._input,) = session.get_inputs()
     batch = self._input.shape[0]
     self._batch_chunks = batch if isinstance(batch, int) else batch_chunks
@@ -164,29 +171,7 @@ class MdxSeparator:
     """Raises InputError for clips that do not have 44,100 Hz."""
     check_rates(clips, SAMPLE_RATE_HZ, "MDX-Net")
     mixes = np.stack([clip.mix for clip in clips])  # [clips, samples]
-    starts = list(self._starts(mixes.shape[1]))
-    chunks = self._cut(mixes, starts)
-    vocals = np.concatenate([self._run(batch) for batch in self._batches(chunks)])
-    return self._join(vocals.reshape(len(clips), len(starts), -1), starts, mixes.shape[1])
-
-  def _starts(self, num_samples: int) -> Iterator[int]:
-    """Where the kept parts of the chunks begin."""
-    kept = self._transform.kept_samples
-    step = max(1, round(kept * (1 - self._overlap)))
-    first = step - kept  # so that the first samples have as many chunks as any
-    yield from range(first, num_samples, step)
-
-  def _cut(self, mixes: np.ndarray, starts: list[int]) -> np.ndarray:
-    """float32 `[clips, samples]` → `[clips · starts, chunk]`, zeros beyond the clip."""
-    trim, size = self._transform.trim_samples, self._transform.chunk_samples
-    before, after = trim - starts[0], starts[-1] - trim + size
-    padded = np.pad(mixes, ((0, 0), (before, max(0, after - mixes.shape[1]))))
-    begins = [start - trim + before for start in starts]
-    return np.stack([padded[:, begin : begin + size] for begin in begins], axis=1).reshape(-1, size)
-
-  def _batches(self, chunks: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(chunks), self._batch_chunks):
-      yield chunks[start : start + self._batch_chunks]
+    return self._chunks.separate(mixes, self._run, self._batch_chunks)
 
   def _run(self, chunks: np.ndarray) -> np.ndarray:
     """float32 `[n, chunk]` → the kept part of its vocals, `[n, kept]`: mono → stereo → mono."""
@@ -197,21 +182,6 @@ class MdxSeparator:
     (output,) = self._session.run(None, {self._input.name: spectrum})
     trim = self._transform.trim_samples
     return self._transform.inverse(output[:count]).mean(axis=1)[:, trim:-trim]
-
-  def _join(self, vocals: np.ndarray, starts: list[int], num_samples: int) -> np.ndarray:
-    """`[clips, starts, kept]` → float32 `[clips, samples]`."""
-    kept = self._transform.kept_samples
-    # Half a sample off the periodic window, so that no weight is 0.
-    fade = np.sin(np.pi * (np.arange(kept) + 0.5) / kept) ** 2 if self._overlap else np.ones(kept)
-    before = -starts[0]
-    total = np.zeros((len(vocals), before + starts[-1] + kept))
-    weight = np.zeros(total.shape[1])
-    for index, start in enumerate(starts):
-      part = slice(before + start, before + start + kept)
-      total[:, part] += fade * vocals[:, index]
-      weight[part] += fade
-    inner = slice(before, before + num_samples)
-    return (total[:, inner] / weight[inner]).astype(np.float32)
 
 
 def _find(path: pathlib.Path, source: str | os.PathLike) -> pathlib.Path:

@@ -7,6 +7,7 @@ comes from the package melband-roformer-infer; chunks, levels and files are look
 import dataclasses
 import os
 import pathlib
+import types
 import warnings
 from collections.abc import Sequence
 from typing import Any, Self
@@ -15,6 +16,7 @@ import numpy as np
 
 from singsong_jax.audio.public_weights import PublicWeights, import_extra
 from singsong_jax.audio.separation.base import Clip, check_rates
+from singsong_jax.audio.separation.chunks import Chunks
 from singsong_jax.audio.torch_models import ready, run, unfit
 from singsong_jax.errors import InputError
 
@@ -52,8 +54,8 @@ class MelBandRoformerSeparator:
       if not isinstance(value, int) or not 1 <= value <= chunk_samples:
         raise InputError(f"{_FLAG}: {name} is {value}; it must be an integer from 1 to {chunk_samples}")
     self._network, self._weights, self._stem = network, weights, stem
-    self._sample_rate_hz, self._chunk_samples = sample_rate_hz, chunk_samples
-    self._overlaps, self._batch_chunks = overlaps, batch_chunks
+    self._sample_rate_hz, self._overlaps, self._batch_chunks = sample_rate_hz, overlaps, batch_chunks
+    self._chunks = Chunks(kept_samples=chunk_samples, step_samples=-(-chunk_samples // overlaps))
     self.batch_clips = batch_chunks
 
   @classmethod
@@ -85,26 +87,8 @@ class MelBandRoformerSeparator:
   def separate(self, clips: Sequence[Clip]) -> np.ndarray:
     """Raises InputError for clips of another rate than the network's."""
     check_rates(clips, self._sample_rate_hz, "this Mel-Band RoFormer")
-    return np.stack([self._separate(clip.mix) for clip in clips])
-
-  def _separate(self, mix: np.ndarray) -> np.ndarray:
-    """float32 `[samples]` → float32 `[samples]`: chunks that overlap, faded into each other."""
-    size = self._chunk_samples
-    step = -(-size // self._overlaps)
-    starts = range(step - size, len(mix), step)  # so that every sample is in as many chunks
-    padded = np.pad(mix, (size - step, size))
-    chunks = [padded[start + size - step :][:size] for start in starts]
-    batches = [chunks[i : i + self._batch_chunks] for i in range(0, len(chunks), self._batch_chunks)]
-    vocals = np.concatenate([self._run(np.stack(batch)) for batch in batches])  # [chunks, size]
-    # Half a sample off, so that no weight is 0.
-    fade = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2 if self._overlaps > 1 else np.ones(size)
-    total, weight = np.zeros(len(padded)), np.zeros(len(padded))
-    for start, part in zip(starts, vocals):
-      place = slice(start + size - step, start + size - step + size)
-      total[place] += fade * part
-      weight[place] += fade
-    inner = slice(size - step, size - step + len(mix))
-    return (total[inner] / weight[inner]).astype(np.float32)
+    mixes = np.stack([clip.mix for clip in clips])  # [clips, samples]
+    return self._chunks.separate(mixes, self._run, self._batch_chunks)
 
   def _run(self, chunks: np.ndarray) -> np.ndarray:
     """float32 `[n, size]` → float32 `[n, size]`: mono → the network's channels → mono."""
@@ -149,13 +133,6 @@ class _Config:
       raise InputError(f"{path} is no configuration of a Mel-Band RoFormer: {reason}") from error
 
 
-class _Attributes:
-  """A dict as the package wants it: `config.model`."""
-
-  def __init__(self, **values: Any):
-    vars(self).update(values)
-
-
 def _build(model: dict[str, Any]) -> Any:
   """The network, without weights."""
   from mel_band_roformer import get_model_from_config
@@ -167,7 +144,7 @@ def _build(model: dict[str, Any]) -> Any:
   fixed = {"flash_attn": False, "match_input_audio_length": True}
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # a spectrogram made for its shape, without a window
-    network = get_model_from_config("mel_band_roformer", _Attributes(model={**model, **fixed}))
+    network = get_model_from_config("mel_band_roformer", types.SimpleNamespace(model={**model, **fixed}))
   for module in network.modules():
     if isinstance(module, Attend):
       module.forward = torch.nn.functional.scaled_dot_product_attention
