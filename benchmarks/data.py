@@ -42,17 +42,18 @@ def main(_) -> None:
   with tempfile.TemporaryDirectory() as folder:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context, initializer=_one_thread) as pool:
-      speeds = pool.submit(measure_stages, folder).result()
+      speeds, megabytes = pool.submit(measure_stages, folder).result()
     reading = measure_reading(pathlib.Path(folder, "data"), _RECORDS.value, _BATCHES.value)
   result = {
     "machine": reports.describe_machine(),
     "audio_seconds_per_core_second": speeds,
+    "megabytes_per_minute": megabytes,
     "reading": reading,
     "paper": {name: estimate(speeds, name, _PRICE.value) for name in SEPARATORS},
   }
   rows = [(name, f"{speed:,.1f}") for name, speed in speeds.items()]
   reports.print_table(("stage", "× real time on one core"), rows)
-  print(json.dumps({"reading": reading, "paper": result["paper"]}, indent=2))
+  print(json.dumps({name: result[name] for name in ("megabytes_per_minute", "reading", "paper")}, indent=2))
   if reports.OUTPUT.value:
     files.write_json(reports.OUTPUT.value, result)
 
@@ -63,8 +64,8 @@ def _one_thread() -> None:
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def measure_stages(folder: str) -> dict[str, float]:
-  """Seconds of audio that a core does in a second, by stage."""
+def measure_stages(folder: str) -> tuple[dict[str, float], dict[str, float]]:
+  """Seconds of audio that a core does in a second, by stage; and megabytes a minute of what is written."""
   from benchmarks import mdx_network
   from data_pipelines import clip_records, load, make_clips, make_tokens
   from data_pipelines.exclusions import fingerprints
@@ -100,6 +101,7 @@ def measure_stages(folder: str) -> dict[str, float]:
     return [clip_records.serialize(make_clips.to_record(part, 16_000)) for part in stems]
 
   speeds["filter, resample, store"] = _speed(filter_and_store, 20)
+  megabytes = {"clips": 3 * sum(map(len, filter_and_store())) / 1e6}  # of 20 s
   record = make_clips.to_record(stems[0], 16_000)
   tokenizers = choose(settings)
   schema = make_tokens.record_schema(settings, tokenizers.codec, tokenizers.semantics)
@@ -108,8 +110,9 @@ def measure_stages(folder: str) -> dict[str, float]:
     return schema.to_example(make_tokens.tokenize(settings, tokenizers.codec, tokenizers.semantics, record))
 
   tokenize()  # compiles
+  megabytes["records"] = 6 * len(tokenize()) / 1e6
   speeds[f"tokenise (embedded, {settings.noise_draws} draws)"] = _speed(tokenize, 10)
-  return speeds
+  return speeds, megabytes
 
 
 def _as_mp3(path: str) -> str:
