@@ -28,7 +28,14 @@ ALLOWED = {
     "singsong_jax.tokens",
     "singsong_jax.audio",
   },
-  "singsong_jax.evaluation": {"singsong_jax.audio"},
+  "singsong_jax.evaluation": {
+    "singsong_jax.inference",
+    "singsong_jax.systems",
+    "singsong_jax.decoding",
+    "singsong_jax.tokens",
+    "singsong_jax.audio",
+  },
+  "singsong_jax.listening": {"singsong_jax.audio", "singsong_jax.evaluation"},
   "singsong_jax.sweeps": set(),
   "tasks": {"singsong_jax.tokens", "singsong_jax.audio"},
   "data_pipelines": {

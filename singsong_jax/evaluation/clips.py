@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -38,6 +38,18 @@ def find_clips(folder: str | os.PathLike) -> Clips:
   if not found:
     raise InputError(f"{folder} holds no clips ({', '.join(AUDIO_SUFFIXES)})")
   return found
+
+
+def named_folders(arguments: Sequence[str]) -> dict[str, str]:
+  """Name → folder of `--instrumentals=NAME=FOLDER`, as often as it was given. Raises InputError for anything
+  else."""
+  named: dict[str, str] = {}
+  for argument in arguments:
+    name, equals, folder = argument.partition("=")
+    if not equals or not name or not folder or name in named:
+      raise InputError(f"--instrumentals={argument}: write NAME=FOLDER, each NAME once")
+    named[name] = folder
+  return named
 
 
 @dataclasses.dataclass(frozen=True)
