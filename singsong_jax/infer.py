@@ -6,16 +6,15 @@ Writes `instrumental.wav`, `mix.wav`, `picture.png` and `accompaniment.json` int
 folder of voices, into a folder for each. The same command goes on where a killed one was.
 """
 
-import os
 import pathlib
 
-import jax
 from absl import flags
 
 from singsong_jax import cli
 from singsong_jax.audio.tracks import FileTrack
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.inference.accompanist import Accompanist
+from singsong_jax.inference.compiled import keep_compiled_programs
 from singsong_jax.inference.folders import accompany_all, voices_in
 from singsong_jax.inference.settings import Settings
 from singsong_jax.inference.vocals import Vocals, check_vocals
@@ -95,16 +94,6 @@ def main(_) -> None:
 
 def _check(voice: pathlib.Path) -> Vocals:
   return check_vocals(FileTrack(voice), _MAX_SECONDS.value)
-
-
-def keep_compiled_programs() -> None:
-  """Has jax keep what it compiles, so that a later process starts sooner.
-
-  In $SINGSONG_CACHE_DIR, or else $XDG_CACHE_HOME/singsong_jax or ~/.cache/singsong_jax.
-  """
-  cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  folder = pathlib.Path(os.environ.get("SINGSONG_CACHE_DIR") or pathlib.Path(cache) / "singsong_jax")
-  jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
 
 
 if __name__ == "__main__":

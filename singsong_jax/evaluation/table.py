@@ -21,6 +21,7 @@ from singsong_jax.evaluation.frechet import (
   split_half_floor,
 )
 from singsong_jax.evaluation.kernel_distance import kernel_audio_distance
+from singsong_jax.evaluation.likelihood import Likelihood
 
 LEAST_FOR_INFINITY = 500
 
@@ -37,6 +38,9 @@ class Row:
     low, high: its 95 % interval, by drawing clips.
     frechet_at_infinity: FAD∞; None for 500 vectors or fewer.
     kad: kernel audio distance.
+    nll, nll_masked: of the true instrumentals' coarse codes, over all ids and over the legal ones; None where
+    no model
+      was asked.
   """
 
   system: str
@@ -48,6 +52,8 @@ class Row:
   high: float
   frechet_at_infinity: float | None
   kad: float
+  nll: float | None = None
+  nll_masked: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,6 +119,7 @@ def compare(
   embedding: Embedding,
   seed: int = 0,
   draws: int = 1_000,
+  likelihoods: Mapping[str, Likelihood] | None = None,
 ) -> Table:
   """Measures every system.
 
@@ -120,6 +127,7 @@ def compare(
     references: vectors of each real mix, `[n, d]`.
     systems: name → the same of its mixes.
     draws: for the intervals.
+    likelihoods: of systems that were asked for theirs.
 
   Raises:
     InputError: too few clips or vectors for a covariance.
@@ -130,6 +138,7 @@ def compare(
   for name, clips in systems.items():
     found = np.concatenate(clips)
     low, high = bootstrap_interval(clips, gaussian, seed, draws)
+    likelihood = (likelihoods or {}).get(name)
     many = len(found) > LEAST_FOR_INFINITY
     rows.append(
       Row(
@@ -142,6 +151,8 @@ def compare(
         high=high,
         frechet_at_infinity=frechet_at_infinity(found, gaussian, seed) if many else None,
         kad=kernel_audio_distance(found, known),
+        nll=likelihood and likelihood.nll,
+        nll_masked=likelihood and likelihood.nll_masked,
       )
     )
   return Table(

@@ -55,6 +55,10 @@ class Accompanist:
     """Loads a model directory; `models.load_models` tells of the arguments and of what is raised."""
     return cls(load_models(model_dir, step, fine_model_dir=fine_model_dir, skip_fine=skip_fine))
 
+  def describe(self) -> dict[str, Any]:
+    """JSON: the models and tokenisers it plays with."""
+    return self._models.describe()
+
   def accompany(
     self,
     waveform: np.ndarray,

@@ -18,6 +18,7 @@ from singsong_jax.systems.fine import Fine
 from singsong_jax.systems.singsong import SingSong
 from singsong_jax.training.checkpoints import load_checkpoint
 from singsong_jax.training.descriptions import MODEL_FILE
+from singsong_jax.training.exported import is_exported, load_exported
 
 FINE_FOLDER = "fine"  # in a model directory: that of its fine stage
 
@@ -90,10 +91,10 @@ def load_models(
   fine_model_dir: str | os.PathLike | None = None,
   skip_fine: bool = False,
 ) -> Models:
-  """Loads what training runs wrote.
+  """Loads what training runs wrote, or `export_model`.
 
   Args:
-    model_dir: of SingSong's training.
+    model_dir: of SingSong's training, or an exported model.
     step: its checkpoint; None takes the newest.
     fine_model_dir: of the fine stage's training, whose newest checkpoint is used. None takes
       `model_dir/fine` if there is one.
@@ -120,7 +121,12 @@ def load_models(
 
 
 def _load(folder: pathlib.Path, step: int | None, kind: type, advice: str) -> Model:
-  system, params, step = load_checkpoint(folder, step, system_from_description)
+  if is_exported(folder):
+    if step is not None:
+      raise InputError(f"{folder} is an exported model: it has one state, and no step {step} to choose")
+    system, params, step = load_exported(folder, system_from_description)
+  else:
+    system, params, step = load_checkpoint(folder, step, system_from_description)
   if not isinstance(system, kind):
     raise InputError(
       f"{folder} holds a model of the stage {system.name!r}, not {kind.__name__.lower()!r}; {advice}"

@@ -9,6 +9,10 @@ paper's 10 s geometry:
     a_a        [2000 coarse]               = 2000   [2000 coarse]               = 2000
     sa_a       [250 semantic; 2000 coarse] = 2250   [2000 coarse]               = 2000
     a_sa       [2000 coarse]               = 2000   [250 semantic; 2000 coarse] = 2250
+    s_s        [250 semantic]              =  250   [250 semantic]              =  250
+
+The last is none of the paper's. It makes no sound: it teaches what to play, nine times as fast as `s_sa`,
+which a run of `s_sa` then begins with (docs/fine_tuning.md).
 
 Every position belongs to one block of the vocabulary: `semantic` while position < semantic frames,
 then coarse level `(position − semantic frames) mod 4`.
@@ -38,6 +42,7 @@ FEATURIZATIONS = {
   "a_a": Featurization("a", "a"),
   "sa_a": Featurization("sa", "a"),
   "a_sa": Featurization("a", "sa"),
+  "s_s": Featurization("s", "s"),
 }
 
 # Standard deviation of the white noise added to vocals, full scale = 1 (§4.5): −40 dB for Noisy.

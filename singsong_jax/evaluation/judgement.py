@@ -1,0 +1,150 @@
+"""A model beside floors, baselines and ceilings, on songs whose truth is known (SingSong §5.1 and ours).
+
+Every row is an instrumental for each song, and what `musical.measure` makes of it:
+
+    true accompaniment                the ceiling
+    another song's accompaniment, white noise, the vocals themselves    floors
+    Random, Retrieval                 the paper's baselines
+    Retrieval, oracle key and tempo   the best of what takes notice of nothing else
+    model, …                          with the vocals of each condition of `vocal_use`, and of each other set
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from singsong_jax.audio.resampling import resample
+from singsong_jax.errors import InputError
+from singsong_jax.evaluation import vocal_use
+from singsong_jax.evaluation.making import Accompany, Maker, Vocals
+from singsong_jax.evaluation.musical import METRICS, RATE_HZ, Truth, measure
+from singsong_jax.evaluation.retrieval import Ears, Library, Query, Retrieved
+from singsong_jax.evaluation.songs import Song
+
+Scores = list[dict[str, float]]  # of each song
+MODEL = "model"
+_REFERENCES = ("true accompaniment", "another song's", "vocals themselves", "white noise")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judge:
+  """Songs, and where what is made of them is kept.
+
+  Attributes:
+    songs: two or more.
+
+  Raises:
+    InputError: a single song, which none could be shuffled with.
+  """
+
+  songs: Sequence[Song]
+  maker: Maker
+
+  def __post_init__(self):
+    if len(self.songs) < 2:
+      raise InputError("one song is too few to judge by: its vocals cannot be shuffled with another's")
+
+  @functools.cached_property
+  def truths(self) -> list[Truth]:
+    return [song.truth() for song in _bar(self.songs, "truths")]
+
+  def references(self) -> dict[str, Scores]:
+    """Floors and the ceiling."""
+    rows: dict[str, Scores] = {name: [] for name in _REFERENCES}
+    for i, truth in enumerate(_bar(self.truths, "references")):
+      true, another = (self.songs[j].read_instrumental() for j in (i, self._other(i)))
+      vocals, rate_hz = self.songs[i].read_vocals()
+      noise = self._rng("noise", i).normal(0, 0.1, len(true)).astype(np.float32)
+      waveforms = (true, another, resample(vocals, rate_hz, RATE_HZ), noise)
+      for row, waveform in zip(rows.values(), waveforms):
+        row.append(measure(waveform, truth))
+    return rows
+
+  def baselines(self, library: Library, ears: Ears) -> dict[str, Scores]:
+    """Random and Retrieval, the latter with an oracle, too."""
+
+    def found(name: str, i: int) -> Retrieved:
+      song, rng = self.songs[i], self._rng(name, i)
+      seconds = len(song.read_instrumental()) / RATE_HZ
+      if name == "Random":
+        return library.random(seconds, rng)
+      if name == "Retrieval":
+        return library.retrieve(Query.heard(song, ears, seconds), rng)
+      return library.retrieve(Query.oracle(self.truths[i], seconds), rng, oracle=True)
+
+    rows = {}
+    for name in ("Random", "Retrieval", "Retrieval, oracle key and tempo"):
+      rows[name] = [
+        measure(
+          self.maker.kept(name, self.songs[i], RATE_HZ, lambda i=i, name=name: found(name, i).waveform), truth
+        )
+        for i, truth in enumerate(_bar(self.truths, name))
+      ]
+    return rows
+
+  def conditions(
+    self, accompany: Accompany, conditions: Iterable[str] = vocal_use.CONDITIONS
+  ) -> dict[str, Scores]:
+    """The model's scores in each condition of `vocal_use`."""
+    rows: dict[str, Scores] = {}
+    for condition in conditions:
+      rows[condition] = []
+      for i, truth in enumerate(_bar(self.truths, f"{MODEL}, {condition}")):
+        vocals, rate_hz = self.songs[i].read_vocals()
+        other, other_hz = self.songs[self._other(i)].read_vocals()
+        other = resample(other, other_hz, rate_hz)
+        heard = vocal_use.prepare(condition, vocals, other, rate_hz, truth, self._rng(condition, i))
+        instrumental = self._made(f"{MODEL}, {condition}", i, heard.vocals, rate_hz, accompany)
+        rows[condition].append(vocal_use.score(heard, instrumental))
+    return rows
+
+  def other_vocals(self, accompany: Accompany, name: str, vocals: Vocals) -> Scores:
+    """The model's scores with other recordings of the same vocals: separated ones, say."""
+    row = []
+    for i, truth in enumerate(_bar(self.truths, f"{MODEL}, {name}")):
+      heard, rate_hz = vocals(self.songs[i], self.maker.seed_of(i))
+      row.append(measure(self._made(f"{MODEL}, {name}", i, heard, rate_hz, accompany), truth))
+    return row
+
+  def _made(self, row: str, i: int, vocals: np.ndarray, rate_hz: int, accompany: Accompany) -> np.ndarray:
+    seed = self.maker.seed_of(i)
+    waveform = self.maker.kept(row, self.songs[i], rate_hz, lambda: accompany(vocals, rate_hz, seed))
+    return resample(waveform, rate_hz, RATE_HZ)
+
+  def _other(self, i: int) -> int:
+    return (i + 1) % len(self.songs)
+
+  def _rng(self, name: str, i: int) -> np.random.Generator:
+    return np.random.default_rng([self.maker.seed, i, zlib.crc32(name.encode())])
+
+
+def means(rows: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+  """Row → metric → mean over songs; of lags, the mean size. NaN only where every song's is."""
+  return {
+    name: {
+      metric: _mean([abs(song[metric]) if "lag" in metric else song[metric] for song in scores])
+      for metric in METRICS
+    }
+    for name, scores in rows.items()
+  }
+
+
+def interval(values: Sequence[float], seed: int = 0, draws: int = 2_000) -> tuple[float, float]:
+  """95 % of the means of songs that are drawn with replacement."""
+  known = np.asarray(values, float)
+  picks = np.random.default_rng(seed).integers(len(known), size=(draws, len(known)))
+  low, high = np.quantile(known[picks].mean(axis=1), (0.025, 0.975))
+  return float(low), float(high)
+
+
+def _mean(values: Sequence[float]) -> float:
+  known = [value for value in values if np.isfinite(value)]
+  return float(np.mean(known)) if known else float("nan")
+
+
+def _bar(items: Sequence, what: str) -> Iterator:
+  return tqdm(items, desc=what, unit="song", mininterval=1)

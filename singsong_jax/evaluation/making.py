@@ -1,0 +1,115 @@
+"""Instrumentals that an evaluation makes, kept as files: to be listened to, and not made twice."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from singsong_jax import files
+from singsong_jax.audio.io import read_audio, to_mono, write_wav
+from singsong_jax.audio.noise import add_noise
+from singsong_jax.audio.separation.base import Clip, SourceSeparator
+from singsong_jax.decoding.sampling import SamplingOptions
+from singsong_jax.errors import InputError
+from singsong_jax.evaluation.songs import Song
+from singsong_jax.inference.accompanist import Accompanist
+from singsong_jax.inference.settings import Settings
+
+# Vocals, float32 [samples], their rate, a seed → instrumental, float32 [samples] at the same rate.
+Accompany = Callable[[np.ndarray, int, int], np.ndarray]
+# A song and a seed → its vocals, float32 [samples], and their rate in Hz.
+Vocals = Callable[[Song, int], tuple[np.ndarray, int]]
+_SEEDS = 100_003  # of one seed's songs; a prime, so that those of two seeds are other ones
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Maker:
+  """Makes and keeps `folder/instrumentals/ROW/SONG.wav`.
+
+  Attributes:
+    seed: of everything that is drawn.
+  """
+
+  folder: pathlib.Path
+  seed: int = 0
+
+  def seed_of(self, index: int) -> int:
+    """That of a song: the same in every row, so that rows differ in their vocals alone."""
+    return (self.seed * _SEEDS + index) % 2**32
+
+  def path(self, row: str, song: Song) -> pathlib.Path:
+    """Where a song's instrumental of a row is."""
+    return self.row_folder(row) / f"{song.name}.wav"
+
+  def row_folder(self, row: str) -> pathlib.Path:
+    return self.folder / "instrumentals" / row.replace(", ", "_").replace(" ", "_")
+
+  def kept(self, row: str, song: Song, rate_hz: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `make` gives, float `[samples]` at `rate_hz`, or gave before.
+
+    Raises:
+      InputError: a file of another rate stands there.
+    """
+    path = self.path(row, song)
+    if not path.exists():
+      files.make_folder(path.parent)
+      write_wav(path, make(), rate_hz)
+    waveform, found_hz = read_audio(path)
+    if found_hz != rate_hz:
+      raise InputError(f"{path} is of {found_hz} Hz, not {rate_hz}: another run's; take another folder")
+    return to_mono(waveform)
+
+
+def claim(folder: pathlib.Path, run: dict[str, Any]) -> None:
+  """Writes `run.json`: what a folder's results are of.
+
+  Raises:
+    InputError: it holds what another run made.
+  """
+  path = folder / "run.json"
+  run = json.loads(files.to_json(run))  # as it comes back
+  if path.exists() and (known := files.read_json(path)) != run:
+    differing = ", ".join(sorted(name for name in {*run, *known} if run.get(name) != known.get(name)))
+    raise InputError(f"{folder} holds the results of another run ({differing} differ); take another folder")
+  files.write_json(path, run)
+
+
+def accompany_with(accompanist: Accompanist, options: SamplingOptions = Settings.options) -> Accompany:
+  """A model as the function that rows are made with."""
+  return lambda vocals, rate_hz, seed: (
+    accompanist.accompany(vocals, rate_hz, seed=seed, options=options).instrumental
+  )
+
+
+def isolated(song: Song, seed: int) -> tuple[np.ndarray, int]:
+  """The vocals as they are."""
+  return song.read_vocals()
+
+
+def noised(sigma: float) -> Vocals:
+  """The vocals with white noise of standard deviation `sigma`."""
+
+  def vocals(song: Song, seed: int) -> tuple[np.ndarray, int]:
+    waveform, rate_hz = song.read_vocals()
+    return add_noise(waveform.astype(np.float32), sigma, (seed, 1)), rate_hz
+
+  return vocals
+
+
+def separated(separator: SourceSeparator) -> Vocals:
+  """What a separator finds in the mix of the stems."""
+
+  def vocals(song: Song, seed: int) -> tuple[np.ndarray, int]:
+    (true, rate_hz), (other, other_hz) = (read_audio(path) for path in (song.vocals, song.instrumental))
+    if rate_hz != other_hz:
+      raise InputError(f"{song.vocals} is of {rate_hz} Hz, {song.instrumental} of {other_hz}")
+    length = min(true.shape[1], other.shape[1])
+    true, other = (to_mono(stem[:, :length]).astype(np.float32) for stem in (true, other))
+    name = f"{song.name}.wav"  # what the demo corpus calls its mix
+    clip = Clip(mix=true + other, sample_rate_hz=rate_hz, song=name, offset_seconds=0.0, vocals=true)
+    return separator.separate([clip])[0], rate_hz
+
+  return vocals

@@ -1,0 +1,77 @@
+"""Songs whose stems are known, and what an accompaniment of their vocals should fit."""
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from singsong_jax.audio.io import audio_files, read_audio, to_mono
+from singsong_jax.audio.resampling import resample
+from singsong_jax.errors import InputError
+from singsong_jax.evaluation.musical import RATE_HZ, Truth
+
+_STEMS, _ANNOTATIONS = "stems", "annotations"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Song:
+  """Files of one song.
+
+  Attributes:
+    vocals, instrumental: of equal length.
+    annotation: a demo song's (docs/demo_corpus.md), or None.
+  """
+
+  name: str
+  vocals: pathlib.Path
+  instrumental: pathlib.Path
+  annotation: pathlib.Path | None = None
+
+  def read_vocals(self) -> tuple[np.ndarray, int]:
+    """Mono float32 `[samples]` and their rate in Hz. Raises InputError as `read_audio`."""
+    waveform, rate_hz = read_audio(self.vocals)
+    return to_mono(waveform), rate_hz
+
+  def read_instrumental(self, rate_hz: int = RATE_HZ) -> np.ndarray:
+    """Mono float32 `[samples]` at `rate_hz`. Raises InputError as `read_audio`."""
+    waveform, found_hz = read_audio(self.instrumental)
+    return resample(to_mono(waveform), found_hz, rate_hz)
+
+  def truth(self) -> Truth:
+    """Of the annotation, or as heard in the true accompaniment. Raises InputError, naming the file."""
+    source = self.annotation or self.instrumental
+    try:
+      if self.annotation:
+        return Truth.from_annotation(json.loads(self.annotation.read_text(encoding="utf-8")))
+      return Truth.heard_in(self.read_instrumental())
+    except (InputError, ValueError, KeyError, TypeError) as error:
+      raise InputError(f"{source}: {error}") from error
+
+
+def find_songs(folder: str | os.PathLike) -> list[Song]:
+  """Songs of a folder with `NAME/vocals.wav` and `NAME/instrumental.wav` (or another audio format), sorted;
+  of the demo corpus's layout too, with its annotations.
+
+  Raises:
+    InputError: no such folder, no song in it, or one that lacks a stem.
+  """
+  root = pathlib.Path(folder)
+  stems = root / _STEMS if (root / _STEMS).is_dir() else root
+  if not stems.is_dir():
+    raise InputError(f"{folder} is not a folder of songs")
+  found: dict[str, dict[str, pathlib.Path]] = {}
+  for path in audio_files(stems):
+    if path.stem in ("vocals", "instrumental"):
+      found.setdefault(str(path.parent.relative_to(stems)), {})[path.stem] = path
+  for name, parts in found.items():
+    if len(parts) < 2:
+      raise InputError(f"{stems / name} has {next(iter(parts))} alone; vocals and instrumental are needed")
+  if not found:
+    raise InputError(f"{folder} holds no songs: NAME/vocals.wav and NAME/instrumental.wav are looked for")
+  songs = []
+  for name, parts in sorted(found.items()):
+    annotation = root / _ANNOTATIONS / f"{name}.json"
+    songs.append(Song(name=name, annotation=annotation if annotation.exists() else None, **parts))
+  return songs

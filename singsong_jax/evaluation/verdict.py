@@ -1,0 +1,129 @@
+"""What was found about a model, for people: a table, a picture, and whether it passes the gate."""
+
+import csv
+import dataclasses
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from singsong_jax import files
+from singsong_jax.evaluation import judgement, vocal_use
+from singsong_jax.evaluation.judgement import Scores
+from singsong_jax.evaluation.musical import METRICS
+
+_SHOWN = ("chord_24", "beat_f")  # the gate's
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+  """Scores of every row, and the comparisons of the gate.
+
+  Attributes:
+    rows: name → metric → mean over songs.
+    intervals: name → metric of the gate → 95 % interval of its mean.
+    comparisons: of `vocal_use`.
+    num_songs: that were judged on.
+    run: what was asked for, and of which model.
+  """
+
+  rows: dict[str, dict[str, float]]
+  intervals: dict[str, dict[str, tuple[float, float]]]
+  comparisons: Sequence[vocal_use.Comparison]
+  num_songs: int
+  run: dict[str, Any]
+
+  @classmethod
+  def of(
+    cls,
+    rows: Mapping[str, Scores],
+    conditions: Mapping[str, Scores],
+    run: dict[str, Any],
+    seed: int = 0,
+  ) -> "Verdict":
+    """`rows` are references, baselines and others; `conditions` those of the model."""
+    named = {**rows, **{f"{judgement.MODEL}, {name}": scores for name, scores in conditions.items()}}
+    return cls(
+      rows=judgement.means(named),
+      intervals={
+        name: {metric: judgement.interval([song[metric] for song in scores], seed) for metric in _SHOWN}
+        for name, scores in named.items()
+      },
+      comparisons=vocal_use.compare(conditions, seed),
+      num_songs=len(next(iter(named.values()))),
+      run=run,
+    )
+
+  @property
+  def passes(self) -> bool:
+    """Whether the model listens: every comparison holds."""
+    return all(comparison.holds for comparison in self.comparisons)
+
+  def markdown(self) -> str:
+    """All rows and comparisons."""
+    lines = [
+      f"Means over {self.num_songs} songs.",
+      "",
+      f"| | {' | '.join(METRICS)} |",
+      f"|---|{'---:|' * len(METRICS)}",
+    ]
+    for name, scores in self.rows.items():
+      lines.append(f"| {name} | {' | '.join(_number(scores[metric]) for metric in METRICS)} |")
+    lines += ["", "| claim | | against | p |", "|---|---:|---:|---:|"]
+    for found in self.comparisons:
+      p = f"{found.p:.2g}" if found.holds else f"**{found.p:.2g}: fails**"
+      lines.append(f"| {found.claim} | {found.better:.3f} | {found.worse:.3f} | {p} |")
+    passed = sum(comparison.holds for comparison in self.comparisons)
+    word = "passes" if self.passes else "FAILS"
+    lines += [
+      "",
+      f"The model {word} the vocal-use gate: {passed} of {len(self.comparisons)} comparisons hold at "
+      f"p < {vocal_use.LEVEL:g} (paired permutation, one-sided, Holm).",
+    ]
+    return "\n".join(lines) + "\n"
+
+  def write(self, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes `results.json`, `.csv`, `.md` and `.png`; returns their paths."""
+    paths = [folder / f"results.{suffix}" for suffix in ("json", "csv", "md", "png")]
+    files.write_json(paths[0], _without_nan({**dataclasses.asdict(self), "passes": self.passes}))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", *METRICS])
+    writer.writerows([name, *(scores[metric] for metric in METRICS)] for name, scores in self.rows.items())
+    files.write_text(paths[1], text.getvalue())
+    files.write_text(paths[2], self.markdown())
+    with files.replacing(paths[3]) as temporary:
+      self._figure().savefig(temporary, dpi=100)
+    return paths
+
+  def _figure(self) -> Figure:
+    names = list(self.rows)
+    figure = Figure(figsize=(11, 1.5 + 0.36 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, metric in zip(figure.subplots(1, len(_SHOWN), sharey=True), _SHOWN):
+      values = np.array([self.rows[name][metric] for name in names])
+      reach = np.abs(np.array([self.intervals[name][metric] for name in names]).T - values)
+      colors = ["tab:orange" if name.startswith(judgement.MODEL) else "tab:blue" for name in names]
+      axes.barh(names, values, xerr=reach, color=colors, capsize=3)
+      axes.set(xlabel=f"{metric}, mean and 95 % interval", xlim=(0, 1))
+      axes.grid(axis="x", alpha=0.3)
+    axes.invert_yaxis()  # shared: the first row on top
+    figure.suptitle(f"{self.num_songs} songs; orange: the model, in each condition of its vocals")
+    return figure
+
+
+def _number(value: float) -> str:
+  return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def _without_nan(value):
+  """JSON has no NaN."""
+  if isinstance(value, dict):
+    return {name: _without_nan(part) for name, part in value.items()}
+  if isinstance(value, list | tuple):
+    return [_without_nan(part) for part in value]
+  return None if isinstance(value, float) and np.isnan(value) else value

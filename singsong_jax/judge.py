@@ -1,0 +1,87 @@
+"""Does an accompanist listen, and does what it plays fit? Beats and chords, beside baselines and ceilings.
+
+  python -m data_pipelines.synthesize --output_dir=SONGS --num_songs=96 --song_seconds=10 --seed=900
+  python -m data_pipelines.synthesize --output_dir=LIBRARY --num_songs=96 --song_seconds=25 --seed=901
+  python -m singsong_jax.judge --songs=SONGS --library=LIBRARY --output_dir=OUT [--model_dir=MODEL]
+
+SONGS has NAME/vocals.wav and NAME/instrumental.wav, or is a demo corpus, whose annotations are the truth
+then. LIBRARY is what Random and Retrieval take tracks from. Writes `results.json`, `.csv`, `.md` and `.png`,
+and every accompaniment to OUT/instrumentals; the same command goes on where a killed one was.
+
+Exit status 1 if the model fails the vocal-use gate: if it does no better with the right vocals than with
+wrong ones, or does not follow vocals that were moved.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from singsong_jax import cli, files
+from singsong_jax.decoding.sampling import SamplingOptions
+from singsong_jax.evaluation import judgement, making, verdict
+from singsong_jax.evaluation.retrieval import Library, Librosa, Madmom
+from singsong_jax.evaluation.songs import find_songs
+from singsong_jax.inference.accompanist import Accompanist
+from singsong_jax.inference.compiled import keep_compiled_programs
+from singsong_jax.inference.settings import Settings
+
+_SONGS = flags.DEFINE_string("songs", None, "folder of songs with stems, to be judged on", required=True)
+_LIBRARY = flags.DEFINE_string(
+  "library", None, "folder of songs, twice as long, for Random and Retrieval (default: without these rows)"
+)
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "folder for the results", required=True)
+_MAX_SONGS = flags.DEFINE_integer("max_songs", None, "judge on the first ones alone", lower_bound=2)
+_EARS = flags.DEFINE_enum(
+  "ears", "librosa", ["librosa", "madmom"], "what Retrieval hears keys and tempi with"
+)
+_SEED = flags.DEFINE_integer("seed", 0, "of everything", lower_bound=0, upper_bound=2**31)
+_OPTIONS = Settings.options
+_TEMPERATURE = flags.DEFINE_float("temperature", _OPTIONS.temperature, "of semantic and coarse codes")
+_TOP_K = flags.DEFINE_integer("top_k", _OPTIONS.top_k, "sample among the k likeliest codes; 0: among all")
+_TOP_P = flags.DEFINE_float("top_p", _OPTIONS.top_p, "sample among those that sum to it; 1: among all")
+_GUIDANCE_SCALE = flags.DEFINE_float(
+  "guidance_scale", _OPTIONS.guidance_scale, "above 1: away from what is played for silence"
+)
+
+
+def main(_) -> None:
+  songs = find_songs(_SONGS.value)[: _MAX_SONGS.value]
+  keep_compiled_programs()
+  accompanist = Accompanist.from_checkpoint(_MODEL_DIR.value)
+  options = SamplingOptions(
+    temperature=_TEMPERATURE.value,
+    top_k=_TOP_K.value,
+    top_p=_TOP_P.value,
+    guidance_scale=_GUIDANCE_SCALE.value,
+  )
+
+  output = files.make_folder(_OUTPUT_DIR.value)
+  run = {
+    "songs": str(pathlib.Path(_SONGS.value).absolute()),
+    "names": [song.name for song in songs],
+    "library": _LIBRARY.value and str(pathlib.Path(_LIBRARY.value).absolute()),
+    "ears": _EARS.value,
+    "seed": _SEED.value,
+    "options": vars(options),
+    **accompanist.describe(),
+  }
+  making.claim(output, run)
+  judge = judgement.Judge(songs=songs, maker=making.Maker(folder=output, seed=_SEED.value))
+  rows = judge.references()
+  if _LIBRARY.value:
+    ears = Madmom() if _EARS.value == "madmom" else Librosa()
+    seconds = max(len(song.read_instrumental()) for song in songs) / judgement.RATE_HZ
+    rows |= judge.baselines(Library(find_songs(_LIBRARY.value), ears, seconds), ears)
+  conditions = judge.conditions(making.accompany_with(accompanist, options))
+  found = verdict.Verdict.of(rows, conditions, run, _SEED.value)
+  for path in found.write(output):
+    print(f"wrote {path}")
+  print(found.markdown())
+  if not found.passes:
+    sys.exit("the model FAILS the vocal-use gate: it does not listen as it must")
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,103 @@
+"""The judge with accompanists whose hearing is known: one that plays what the vocals came from, and a deaf
+one.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from singsong_jax.audio.io import read_audio
+from singsong_jax.audio.synthesis.corpus import CorpusSettings, write_corpus
+from singsong_jax.errors import InputError
+from singsong_jax.evaluation.judgement import Judge, interval, means
+from singsong_jax.evaluation.making import Maker
+from singsong_jax.evaluation.retrieval import Library, Librosa
+from singsong_jax.evaluation.songs import find_songs
+from singsong_jax.evaluation.verdict import Verdict
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("songs")
+  write_corpus(folder, CorpusSettings(num_songs=8, song_seconds=6, seed=5), num_processes=1)
+  return find_songs(folder)
+
+
+def listener(songs):
+  """Plays the accompaniment of the song whose vocals it hears, and noise for anything else."""
+  known = [(song.read_vocals()[0], read_audio(song.instrumental)[0][0]) for song in songs]
+
+  def accompany(vocals, rate_hz, seed):
+    for sung, played in known:
+      if np.array_equal(sung, vocals):
+        return played
+    return np.random.default_rng(seed).normal(0, 0.05, len(vocals)).astype(np.float32)
+
+  return accompany
+
+
+def test_who_plays_the_right_song_for_its_vocals_passes_what_needs_no_moved_vocals(songs, tmp_path):
+  judge = Judge(songs=songs, maker=Maker(folder=tmp_path))
+  rows = judge.conditions(listener(songs), ("right", "shuffled", "noise"))
+  found = means(rows)
+  assert found["right"]["chord_24"] > 0.95
+  assert found["right"]["beat_f"] > 0.8
+  assert found["shuffled"]["chord_24"] < 0.3
+  verdict = Verdict.of({}, rows, {}, 0)
+  assert len(verdict.comparisons) == 4
+  assert all(comparison.better > comparison.worse for comparison in verdict.comparisons)
+
+
+def test_who_is_deaf_fails_and_the_report_says_so(songs, tmp_path):
+  played = songs[0].read_instrumental()
+
+  def deaf(vocals, rate_hz, seed):
+    return np.resize(played, len(vocals))
+
+  judge = Judge(songs=songs, maker=Maker(folder=tmp_path))
+  verdict = Verdict.of(judge.references(), judge.conditions(deaf), {"model": "deaf"}, 0)
+  assert not verdict.passes
+  paths = verdict.write(tmp_path)
+  results = json.loads(paths[0].read_text(encoding="utf-8"))
+  assert results["passes"] is False
+  assert results["rows"]["true accompaniment"]["chord_24"] > 0.95
+  assert "FAILS the vocal-use gate" in paths[2].read_text(encoding="utf-8")
+  assert paths[1].read_text(encoding="utf-8").count("\n") == 1 + 4 + 6
+  assert paths[3].stat().st_size > 10_000
+
+
+def test_baselines_are_rows_of_the_right_length(songs, tmp_path):
+  judge = Judge(songs=songs[:2], maker=Maker(folder=tmp_path))
+  rows = judge.baselines(Library(songs, Librosa(), seconds=3), Librosa())
+  assert list(rows) == ["Random", "Retrieval", "Retrieval, oracle key and tempo"]
+  assert all(len(scores) == 2 for scores in rows.values())
+
+
+def test_what_was_made_is_not_made_again(songs, tmp_path):
+  calls = []
+
+  def accompany(vocals, rate_hz, seed):
+    calls.append(seed)
+    return np.random.default_rng(seed).normal(0, 0.1, len(vocals)).astype(np.float32)
+
+  judge = Judge(songs=songs[:3], maker=Maker(folder=tmp_path))
+  first = judge.conditions(accompany, ("right",))
+  (tmp_path / "instrumentals/model_right/song_00001.wav").unlink()  # as if killed before it was written
+  assert judge.conditions(accompany, ("right",)) == first
+  assert len(calls) == 4
+  assert calls[1] == calls[3]
+
+
+def test_one_song_is_too_few(songs, tmp_path):
+  with pytest.raises(InputError, match="one song is too few"):
+    Judge(songs=songs[:1], maker=Maker(folder=tmp_path))
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_songs():
+  rng = np.random.default_rng(0)
+  few, many = rng.normal(0.5, 0.1, 10), rng.normal(0.5, 0.1, 1000)
+  for values in (few, many):
+    low, high = interval(values)
+    assert low < values.mean() < high
+  assert np.diff(interval(many)) < np.diff(interval(few)) / 3
