@@ -40,6 +40,7 @@ from singsong_jax.inference.models import load_models
 
 _SONGS = flags.DEFINE_string("songs", None, "folder of NAME/vocals.wav and NAME/instrumental.wav")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "the model that accompanies --songs")
+_STEP = flags.DEFINE_integer("step", None, "its checkpoint (default: the newest)")
 _SEPARATOR = flags.DEFINE_string("separator", "repet", "of the separated vocals; docs/data.md")
 _REFERENCES = flags.DEFINE_string("references", None, "folder of real mixes")
 _VOCALS = flags.DEFINE_string("vocals", None, "folder of isolated vocals")
@@ -125,7 +126,7 @@ def _of_model() -> _Sets:
     raise InputError("--songs has references, vocals and instrumentals: give it, or the others")
   songs = find_songs(_SONGS.value)
   separator = get_separator(_SEPARATOR.value)
-  models = load_models(_MODEL_DIR.value)
+  models = load_models(_MODEL_DIR.value, _STEP.value)
   output = files.make_folder(_OUTPUT_DIR.value)
   making.claim(
     output,

@@ -3,11 +3,13 @@
   python -m singsong_jax.sweep gin/sweeps/table1.toml                     what there is to do
   python -m singsong_jax.sweep gin/sweeps/table1.toml --mode=run          one after the other, here
   python -m singsong_jax.sweep gin/sweeps/table1.toml --mode=slurm        an array job, for sbatch
-  python -m singsong_jax.sweep gin/sweeps/table1.toml --status            a table
+  python -m singsong_jax.sweep gin/sweeps/table1.toml --status            a table of how far they are
+  python -m singsong_jax.sweep gin/sweeps/table1.toml --report=OUT        Tables 1 and 2, Figures 3 and 5
 
 Cells that are done are left out. What a file looks like: singsong_jax/sweeps/grid.py; docs/sweeps.md.
 """
 
+import pathlib
 import re
 import sys
 
@@ -23,6 +25,9 @@ _MODE = flags.DEFINE_enum(
   "mode", "print", ["print", "run", *_EMIT], "print what there is; run it; or write text that starts it"
 )
 _STATUS = flags.DEFINE_bool("status", False, "print a table of how far the cells are, and do nothing else")
+_REPORT = flags.DEFINE_string(
+  "report", None, "folder: write the table and the figures of what has been evaluated, and do nothing else"
+)
 _ONLY = flags.DEFINE_string("only", None, "a regular expression: cells whose name it is found in")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder of the sweep, in place of the file's")
 _DATA_DIR = flags.DEFINE_multi_string(
@@ -33,7 +38,14 @@ _DATA_DIR = flags.DEFINE_multi_string(
 def main(argv: list[str]) -> None:
   sweep = load_sweep(argv[1], _MODEL_DIR.value, _data_dirs(_DATA_DIR.value))
   cells = _chosen(sweep, _ONLY.value)
-  if _STATUS.value:
+  if _REPORT.value:
+    from singsong_jax.sweeps import report  # draws: the other modes start sooner without
+
+    rows = [*map(report.row_of, cells)]
+    print(report.markdown(rows))
+    for path in report.write(rows, pathlib.Path(_REPORT.value)):
+      print(f"wrote {path}")
+  elif _STATUS.value:
     print(status.table(map(status.status_of, cells)))
   elif _MODE.value == "print":
     print("\n".join(_described(sweep, cell) for cell in cells))

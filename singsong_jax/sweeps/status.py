@@ -12,6 +12,7 @@ from singsong_jax.sweeps.grid import Cell
 # What starts a cell writes "running" into it before, and the exit status after.
 STATUS_FILE = "cell_status"
 RUNNING = "running"
+ENDED_EARLY = "ended_early.txt"  # the trainer's, of a run that a callback ended: why
 _PATIENCE_SECONDS = 15 * 60  # a run that has written nothing for so long and for three periods has stopped
 
 
@@ -37,7 +38,7 @@ class Status:
 
 
 def is_done(cell: Cell) -> bool:
-  return newest_step(cell.model_dir) >= cell.total_steps
+  return newest_step(cell.model_dir) >= cell.total_steps or (cell.model_dir / ENDED_EARLY).exists()
 
 
 def newest_step(model_dir: pathlib.Path) -> int:
@@ -53,7 +54,7 @@ def newest_step(model_dir: pathlib.Path) -> int:
 def status_of(cell: Cell, now: float | None = None) -> Status:
   """Reads a cell's folder. `now` is in seconds since the epoch."""
   now = time.time() if now is None else now
-  train, evaluation = (_records(cell.model_dir / "metrics" / f"{split}.jsonl") for split in ("train", "eval"))
+  train, evaluation = (records(cell.model_dir / "metrics" / f"{split}.jsonl") for split in ("train", "eval"))
   last = train[-1] if train else {}
   saved = newest_step(cell.model_dir)
   step = max(last.get("step", 0), saved)
@@ -73,7 +74,7 @@ def status_of(cell: Cell, now: float | None = None) -> Status:
 
 
 def _state(cell: Cell, saved: int, exit_status: int | None, alive_since: float) -> str:
-  if saved >= cell.total_steps:
+  if is_done(cell):
     return "done"
   ended = cell.model_dir / STATUS_FILE
   written = [*cell.model_dir.glob("metrics/*.jsonl"), cell.model_dir / "config.gin"]
@@ -106,15 +107,15 @@ def _exit_status(cell: Cell) -> int | None:
   return int(text) if text.isdecimal() else None
 
 
-def _records(path: pathlib.Path) -> list[dict]:
-  """The whole lines; a run may be in the middle of the last one."""
-  records = []
+def records(path: pathlib.Path) -> list[dict]:
+  """Of a `metrics/*.jsonl`, the whole lines; a run may be in the middle of the last one."""
+  found = []
   for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
     try:
-      records.append(json.loads(line))
+      found.append(json.loads(line))
     except ValueError:
       continue
-  return [record for record in records if isinstance(record.get("step"), int)]
+  return [record for record in found if isinstance(record.get("step"), int)]
 
 
 def mark(cell: Cell, text: str) -> None:

@@ -141,7 +141,7 @@ def train(
     if newest is None:
       _describe(directory, system)
     with distributed.together():
-      call(callbacks, "on_start", str(directory), system)
+      ended_early = call(callbacks, "on_start", str(directory), system)
       if tracker and distributed.is_main():
         tracker.start(directory, system.describe())
     run = Run(
@@ -162,6 +162,7 @@ def train(
       profile=Profile(directory) if profile else None,
       tracker=tracker,
       retry_seconds=retry_seconds,
+      ended_early=ended_early,
     )
     if distributed.is_main():  # now that nothing was refused
       files.write_text(directory / "config.gin", gin.config_str())

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 
+from singsong_jax import files
 from singsong_jax.errors import InputError
 from singsong_jax.systems.base import System
 from singsong_jax.training import distributed
@@ -25,18 +26,20 @@ from singsong_jax.training.progress import Progress
 from singsong_jax.training.state import TrainState
 from singsong_jax.training.step import Steps, Sums
 
+ENDED_EARLY = "ended_early.txt"  # why, beside the checkpoints; a sweep takes such a run for done
 _PROBED_STEPS = (0, 100, 1_000, 10_000, 100_000, 1_000_000)
 
 
 class Callback(Protocol):
   """What a run calls besides its own work; bound in gin as `train.callbacks`. Both are optional.
 
-  All processes call both, with the same arguments, but only process 0's `writer` writes.
+  All processes call both, with the same arguments, but only process 0's `writer` writes. What they return,
+  the same in every process, is why the run should end now; None lets it go on.
   """
 
-  def on_start(self, model_dir: str, system: System) -> None: ...
+  def on_start(self, model_dir: str, system: System) -> str | None: ...
 
-  def on_eval(self, step: int, params: Any, eval_batch: Batch, writer: MetricsWriter) -> None: ...
+  def on_eval(self, step: int, params: Any, eval_batch: Batch, writer: MetricsWriter) -> str | None: ...
 
 
 def run_settings(seed: int, optimizer: Optimizer) -> dict[str, Any]:
@@ -46,11 +49,10 @@ def run_settings(seed: int, optimizer: Optimizer) -> dict[str, Any]:
   return {"random_seed": seed, "learning_rate": rates, "optimizer": optimizer.settings, **frozen}
 
 
-def call(callbacks: Sequence[Callback], event: str, *arguments) -> None:
-  """Calls what of an event's name the callbacks have."""
-  for callback in callbacks:
-    if hook := getattr(callback, event, None):
-      hook(*arguments)
+def call(callbacks: Sequence[Callback], event: str, *arguments) -> str | None:
+  """Calls what of an event's name the callbacks have; why the run should end, by the first that says so."""
+  hooks = [hook for callback in callbacks if (hook := getattr(callback, event, None))]
+  return next((reason for reason in [hook(*arguments) for hook in hooks] if reason), None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,8 +105,12 @@ class Run:
     profile: Profile | None,
     tracker: Tracker | None,
     retry_seconds: Sequence[float],
+    ended_early: str | None = None,
   ):
+    """`ended_early`: why a run that is continued had ended already, if it had."""
+    self._directory = directory
     self._steps = steps
+    self._ended_early = ended_early
     self._init = init
     self._partitioner = partitioner
     self._optimizer = optimizer
@@ -155,7 +161,7 @@ class Run:
     self._progress.start(self._step)
     try:
       with distributed.explaining_losses():
-        while self._step < self._schedule.total_steps and not self._stopped_by(stop):
+        while not self._is_done and not self._stopped_by(stop):
           self._advance(stop)
           self._after_step()
         self._finish()
@@ -252,7 +258,9 @@ class Run:
     means = totals.means()
     self._eval_writer.write_scalars(self._step, means)
     self._progress.say(f"step {self._step}  eval loss {means['loss']:.4f}")
-    call(self._callbacks, "on_eval", self._step, self._state.params, self._eval_batches[0], self._eval_writer)
+    self._ended_early = call(
+      self._callbacks, "on_eval", self._step, self._state.params, self._eval_batches[0], self._eval_writer
+    )
     self._monitor.resume()
 
   def _save(self) -> None:
@@ -267,15 +275,23 @@ class Run:
     self._saved_step = self._step
     self._monitor.resume()
 
+  @property
+  def _is_done(self) -> bool:
+    return self._step >= self._schedule.total_steps or bool(self._ended_early)
+
   def _finish(self) -> None:
-    done = self._step >= self._schedule.total_steps
-    if done:
+    done = self._is_done
+    if done and not self._ended_early:
       self._evaluate()
     if self._saved_step != self._step or self._checkpoints.failure(wait=True):
       self._save()
     self._checkpoints.wait()
+    if self._ended_early and distributed.is_main():
+      files.write_text(self._directory / ENDED_EARLY, f"{self._ended_early}\n")
     if done:
-      self._progress.say(f"done: {self._step} steps")
+      self._progress.say(
+        f"done: {self._step} steps" + (f"; {self._ended_early}" if self._ended_early else "")
+      )
     else:
       self._progress.say(
         f"{name_of(self._stop_number)}: saved at step {self._step}; the same command goes on from there"

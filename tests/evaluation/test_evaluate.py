@@ -117,3 +117,32 @@ def test_what_cannot_be_evaluated(folders):
   with pytest.raises(InputError, match="holds no clips"):
     (folders / "empty").mkdir()
     find_clips(folders / "empty")
+
+
+def test_a_model_is_asked_for_songs_it_does_not_know(songs_dir, model_dir, tmp_path):
+  """FADi, FADs, Δ, NLLi and NLLs in one go; what was killed goes on, and other settings are refused."""
+  command = [
+    sys.executable,
+    "-m",
+    "singsong_jax.evaluate",
+    f"--songs={songs_dir}",
+    f"--output_dir={tmp_path}/out",
+  ]
+  command += [f"--model_dir={model_dir}", "--seed=3"]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  results = json.loads((tmp_path / "out/results.json").read_text())
+  isolated, separated = results["rows"]
+  assert (isolated["system"], separated["system"]) == ("isolated", "separated")
+  assert f"NLLi {isolated['nll']:.3f}, NLLs {separated['nll']:.3f}" in done.stdout
+  assert isolated["nll_masked"] < isolated["nll"]
+  assert isolated["clips"] == results["reference_clips"] == 4
+  made = sorted((tmp_path / "out/instrumentals").rglob("*.wav"))
+  assert len(made) == 8
+  made[0].unlink()
+  kept = made[1].stat().st_mtime_ns
+  subprocess.run(command, capture_output=True, check=True)
+  assert made[1].stat().st_mtime_ns == kept
+  assert json.loads((tmp_path / "out/results.json").read_text()) == results
+  other = subprocess.run([*command[:-1], "--seed=4"], capture_output=True, text=True)
+  assert other.returncode == 2
+  assert "the results of another run (seed differ)" in other.stderr

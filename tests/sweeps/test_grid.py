@@ -91,7 +91,7 @@ def test_several_data_folders_are_an_axis(tmp_path):
       HEAD + '[axes]\nfeature = ["s_sa"]',
       r"feature is not an axis.*did you mean features\?.*the axes are.*vocals",
     ),
-    (HEAD + '[axes]\nfeatures = ["s_as"]', r"features=s_as: there is no such value; did you mean sa_a"),
+    (HEAD + '[axes]\nfeatures = ["s_as"]', r"features=s_as: there is no such value; did you mean s_s"),
     ("launcher = './x'\n" + HEAD, "launcher must be a list of strings, got './x'"),
     (HEAD + "[exclude]\nvocals = 'clean'", r"exclude must be tables, each under \[\[…\]\], got {'vocals'"),
     ("fixed = 3\nmodel_dir = 'x'", "fixed must be a table, got 3"),

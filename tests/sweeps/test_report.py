@@ -1,0 +1,88 @@
+import json
+
+import pytest
+
+from singsong_jax.errors import InputError
+from singsong_jax.sweeps import report, status
+from singsong_jax.sweeps.grid import Cell
+
+
+@pytest.fixture
+def cells(tmp_path):
+  return [Cell(f"features={name}", tmp_path / name, (), 100) for name in ("sa_sa", "s_sa")]
+
+
+def write(path, value):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+
+
+def evaluated(cell, isolated, separated, embedding="VGGish"):
+  rows = [
+    {"system": name, "frechet": fad, "nll": nll, "embedding": embedding}
+    for name, fad, nll in (("isolated", isolated, 3.92), ("separated", separated, 3.89))
+  ]
+  write(cell.model_dir / "evaluation/results.json", {"rows": rows})
+  write(cell.model_dir / "evaluation/run.json", {"model": {"step": 18_000}})
+
+
+def trained(cell):
+  records = [
+    {"step": 10, "loss": 5.0},
+    {"step": 20, "loss": 4.0, "fad_isolated": 3.0, "fad_separated": 2.0, "nll_isolated": 4.1},
+    {"step": 40, "loss": 3.0, "fad_isolated": 2.0, "fad_separated": 1.5, "nll_isolated": 4.0},
+  ]
+  write(cell.model_dir / "metrics/eval.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_the_papers_line_for_noisy_sa_sa(cells):
+  evaluated(cells[0], 2.01, 1.64)
+  row = report.row_of(cells[0])
+  assert row.fad_gap == pytest.approx(0.37)
+  assert "| features=sa_sa | 18,000 | 2.01 | 1.64 | 0.37 | 3.92 | 3.89 | VGGish |" in report.markdown([row])
+
+
+def test_what_is_not_there_stays_blank(cells, tmp_path):
+  trained(cells[1])
+  rows = [*map(report.row_of, cells)]
+  text = report.markdown(rows)
+  assert "| features=sa_sa |  |  |  |  |  |  |  |" in text
+  assert "0 of 2 cells have been evaluated" in text
+  assert [record["step"] for record in rows[1].curve] == [20, 40]
+  paths = report.write(rows, tmp_path / "out")
+  assert [path.name for path in paths] == [
+    "table.md",
+    "table.csv",
+    "table.json",
+    "figure_3.png",
+    "figure_5.png",
+  ]
+  assert all(path.stat().st_size for path in paths)
+
+
+def test_isolated_vocals_alone_have_no_gap(cells):
+  write(
+    cells[0].model_dir / "evaluation/results.json",
+    {"rows": [{"system": "isolated", "frechet": 1.5, "embedding": "VGGish"}]},
+  )
+  row = report.row_of(cells[0])
+  assert (row.fad_isolated, row.fad_separated, row.fad_gap, row.steps) == (1.5, None, None, None)
+
+
+def test_distances_by_different_embeddings_are_not_to_be_compared(cells):
+  evaluated(cells[0], 2.01, 1.64)
+  evaluated(cells[1], 1.36, 1.17, "log-mel statistics")
+  assert "do not compare" in report.markdown([*map(report.row_of, cells)])
+
+
+def test_damaged_results_are_named(cells):
+  write(cells[0].model_dir / "evaluation/results.json", {"rows": [{"name": "x"}]})
+  with pytest.raises(InputError, match="evaluation: this is not what"):
+    report.row_of(cells[0])
+
+
+def test_a_run_that_ended_early_is_done(cells):
+  write(cells[0].model_dir / "checkpoints/40/x", "")
+  assert not status.is_done(cells[0])
+  write(cells[0].model_dir / status.ENDED_EARLY, "FADi has not fallen")
+  assert status.status_of(cells[0]).state == "done"
