@@ -18,6 +18,7 @@ import sys
 from absl import flags
 
 from singsong_jax import cli, files
+from singsong_jax.audio.separation.base import get_separator
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.evaluation import judgement, making, verdict
 from singsong_jax.evaluation.retrieval import Library, Librosa, Madmom
@@ -32,6 +33,12 @@ _LIBRARY = flags.DEFINE_string(
 )
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "folder for the results", required=True)
+_SEPARATORS = flags.DEFINE_multi_string(
+  "separator", [], "a row for vocals that it separates from the songs' mixes: repet, mdx:FILE …; docs/data.md"
+)
+_NOISE = flags.DEFINE_multi_float(
+  "noise", [], "a row for vocals with white noise of this deviation: 0.01 is −40 dB"
+)
 _MAX_SONGS = flags.DEFINE_integer("max_songs", None, "judge on the first ones alone", lower_bound=2)
 _EARS = flags.DEFINE_enum(
   "ears", "librosa", ["librosa", "madmom"], "what Retrieval hears keys and tempi with"
@@ -48,6 +55,8 @@ _GUIDANCE_SCALE = flags.DEFINE_float(
 
 def main(_) -> None:
   songs = find_songs(_SONGS.value)[: _MAX_SONGS.value]
+  artefacts = {f"separated ({spec})": making.separated(get_separator(spec)) for spec in _SEPARATORS.value}
+  artefacts |= {f"noise of {sigma:g}": making.noised(sigma) for sigma in _NOISE.value}
   keep_compiled_programs()
   accompanist = Accompanist.from_checkpoint(_MODEL_DIR.value)
   options = SamplingOptions(
@@ -63,6 +72,7 @@ def main(_) -> None:
     "names": [song.name for song in songs],
     "library": _LIBRARY.value and str(pathlib.Path(_LIBRARY.value).absolute()),
     "ears": _EARS.value,
+    "vocals": [*artefacts],
     "seed": _SEED.value,
     "options": vars(options),
     **accompanist.describe(),
@@ -74,7 +84,10 @@ def main(_) -> None:
     ears = Madmom() if _EARS.value == "madmom" else Librosa()
     seconds = max(len(song.read_instrumental()) for song in songs) / judgement.RATE_HZ
     rows |= judge.baselines(Library(find_songs(_LIBRARY.value), ears, seconds), ears)
-  conditions = judge.conditions(making.accompany_with(accompanist, options))
+  accompany = making.accompany_with(accompanist, options)
+  for name, vocals in artefacts.items():
+    rows[f"{judgement.MODEL}, {name}"] = judge.other_vocals(accompany, name, vocals)
+  conditions = judge.conditions(accompany)
   found = verdict.Verdict.of(rows, conditions, run, _SEED.value)
   for path in found.write(output):
     print(f"wrote {path}")

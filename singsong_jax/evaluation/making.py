@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,7 @@ class Maker:
     return self.row_folder(row) / f"{song.name}.wav"
 
   def row_folder(self, row: str) -> pathlib.Path:
-    return self.folder / "instrumentals" / row.replace(", ", "_").replace(" ", "_")
+    return self.folder / "instrumentals" / re.sub(r"[^\w.-]+", "_", row)
 
   def kept(self, row: str, song: Song, rate_hz: int, make: Callable[[], np.ndarray]) -> np.ndarray:
     """What `make` gives, float `[samples]` at `rate_hz`, or gave before.

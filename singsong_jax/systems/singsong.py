@@ -28,7 +28,6 @@ from singsong_jax.tokens.vocabulary import BOS_ID, Vocabulary
 from singsong_jax.tokens.windows import Geometry
 
 gin.external_configurable(EncoderDecoderConfig)
-_HIDING = 1  # of the random numbers that dropout's are folded from
 
 
 @gin.configurable
@@ -41,14 +40,6 @@ class SingSong:
     features: what is read and written, see `tokens/featurization.py`.
     vocals: 'clean' or 'noisy', the level of noise on the vocals it is trained for.
     z_loss: coefficient of `log(z)²`, t5x's default.
-    hidden: in training, between which shares of the decoder's inputs BOS takes the place of; the paper's, (0,
-    0), hides
-      none. Music goes on as it went: a decoder that sees all of its past learns for long from that alone, and
-      from the vocals little (Bowman et al. 2016, §3.2, hide words for the same reason).
-    aligned: how sharply the decoder's attention to the vocals begins at the same place in time, which small
-    models
-      with little data are slow to find. Its keys begin as its queries, so many times; 0, T5's, begins with
-      independent ones.
 
   Raises:
     InputError: an unknown name, or a setting that contradicts another.
@@ -60,8 +51,6 @@ class SingSong:
   vocabulary: Vocabulary = Vocabulary()
   geometry: Geometry = Geometry()
   z_loss: float = 1e-4
-  hidden: tuple[float, float] = (0.0, 0.0)
-  aligned: float = 0.0
 
   name = "singsong"  # no annotation: class attributes, not fields
   bos_id = BOS_ID
@@ -69,9 +58,6 @@ class SingSong:
   def __post_init__(self):
     _check_choice("features", self.features, FEATURIZATIONS)
     _check_choice("vocals", self.vocals, NOISE_SIGMA)
-    if len(self.hidden) != 2 or not 0 <= self.hidden[0] <= self.hidden[1] <= 1:
-      raise InputError(f"hidden={self.hidden}: two shares are meant, 0 ≤ least ≤ largest ≤ 1")
-    object.__setattr__(self, "hidden", tuple(self.hidden))
     object.__setattr__(self, "network", self.network.with_vocabulary(self.vocabulary.size))
 
   @property
@@ -97,14 +83,7 @@ class SingSong:
   def init(self, rng: jax.Array) -> Params:
     """Fresh float32 parameters, boxed with logical axis names. No shape depends on the lengths."""
     token = jnp.ones((1, 1), jnp.int32)
-    params = self.module.init(rng, token, token, enable_dropout=False)["params"]
-    if self.aligned:
-      scale = self.aligned * self.network.head_dim**0.5  # T5's queries are smaller by that
-      for layer in params["decoder"].values():
-        attention = layer.get("encoder_decoder_attention") if isinstance(layer, dict) else None
-        if attention:
-          attention["key"]["kernel"] = jax.tree.map(lambda query: scale * query, attention["query"]["kernel"])
-    return params
+    return self.module.init(rng, token, token, enable_dropout=False)["params"]
 
   def loss(
     self, params: Params, batch: Batch, dropout_rng: jax.Array | None, step: jax.Array | None = None
@@ -124,13 +103,10 @@ class SingSong:
       in nats per token.
     """
     rngs = None if dropout_rng is None else {"dropout": dropout_rng}
-    decoder_inputs = batch["decoder_input_tokens"]
-    if any(self.hidden) and dropout_rng is not None:
-      decoder_inputs = self._partly_hidden(decoder_inputs, jax.random.fold_in(dropout_rng, _HIDING))
     logits = self.module.apply(
       {"params": params},
       batch["encoder_input_tokens"],
-      decoder_inputs,
+      batch["decoder_input_tokens"],
       enable_dropout=dropout_rng is not None,
       rngs=rngs,
     )  # [B, T, V]
@@ -144,16 +120,6 @@ class SingSong:
       block_size=block_size,
       groups=self._groups,
     )
-
-  def _partly_hidden(self, tokens: jax.Array, rng: jax.Array) -> jax.Array:
-    """`tokens [B, T]` with BOS in random places: of each row a share of its semantic and one of its coarse
-    ids, drawn apart, between those of `hidden`.
-    """
-    of_row, of_token = jax.random.split(rng)
-    shares = jax.random.uniform(of_row, (len(tokens), 2), minval=self.hidden[0], maxval=self.hidden[1])
-    # A decoder's input is the target of the position before.
-    stream = (np.arange(tokens.shape[1]) > self.target_layout.semantic_length).astype(int)
-    return jnp.where(jax.random.uniform(of_token, tokens.shape) < shares[:, stream], BOS_ID, tokens)
 
   def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a training batch: what `loss` takes."""
@@ -237,11 +203,7 @@ class SingSong:
 
   def describe(self) -> dict[str, Any]:
     """All settings, as JSON values."""
-    described = {"system": self.name, **dataclasses.asdict(self), "network": self.network.describe()}
-    for name in ("hidden", "aligned"):  # as it was before there was a choice
-      if described[name] == getattr(type(self), name):
-        del described[name]
-    return described
+    return {"system": self.name, **dataclasses.asdict(self), "network": self.network.describe()}
 
   @classmethod
   def from_description(cls, description: dict[str, Any]) -> "SingSong":

@@ -11,8 +11,7 @@ paper's 10 s geometry:
     a_sa       [2000 coarse]               = 2000   [250 semantic; 2000 coarse] = 2250
     s_s        [250 semantic]              =  250   [250 semantic]              =  250
 
-The last is none of the paper's. It makes no sound: it teaches what to play, nine times as fast as `s_sa`,
-which a run of `s_sa` then begins with (docs/fine_tuning.md).
+The last is none of the paper's and makes no sound: the semantic codes alone, a ninth of the tokens of `s_sa`.
 
 Every position belongs to one block of the vocabulary: `semantic` while position < semantic frames,
 then coarse level `(position − semantic frames) mod 4`.

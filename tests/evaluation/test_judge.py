@@ -3,6 +3,8 @@ one.
 """
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -101,3 +103,17 @@ def test_an_interval_holds_the_mean_and_narrows_with_songs():
     low, high = interval(values)
     assert low < values.mean() < high
   assert np.diff(interval(many)) < np.diff(interval(few)) / 3
+
+
+def test_the_command_judges_a_model_and_fails_one_that_knows_nothing(songs_dir, model_dir, tmp_path):
+  command = [sys.executable, "-m", "singsong_jax.judge", f"--songs={songs_dir}", f"--model_dir={model_dir}"]
+  command += [f"--output_dir={tmp_path}/out", "--max_songs=2", "--separator=repet", "--noise=0.01"]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 1, done.stderr
+  assert "FAILS the vocal-use gate" in done.stderr
+  rows = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))["rows"]
+  assert {"model, right", "model, tritone", "model, separated (repet)", "model, noise of 0.01"} <= rows.keys()
+  assert (tmp_path / "out/instrumentals/model_separated_repet_/song_00001.wav").exists()
+  other = subprocess.run([*command, "--seed=1"], capture_output=True, text=True)
+  assert other.returncode == 2
+  assert "another run (seed differ)" in other.stderr

@@ -5,7 +5,6 @@ import functools
 import json
 import re
 
-import flax.linen as nn
 import gin
 import jax
 import jax.numpy as jnp
@@ -437,53 +436,3 @@ def test_gin_builds_it():
     gin.clear_config()
   assert system == SingSong(network=NETWORK, features="a_sa")
   assert hash(system) == hash(SingSong(network=NETWORK, features="a_sa"))
-
-
-def test_hiding_is_for_training_alone_and_leaves_the_rest_as_it_is():
-  plain, hiding = toy(), dataclasses.replace(toy(), hidden=(0.5, 0.5))
-  batch, params, key = batch_for(plain, 8), params_of(plain), jax.random.key(3)
-  for system in (plain, hiding):
-    assert float(system.loss(params, batch, None)[0]) == float(plain.loss(params, batch, None)[0])
-  assert float(hiding.loss(params, batch, key)[0]) != float(plain.loss(params, batch, key)[0])
-  tokens = batch["decoder_input_tokens"]
-  seen = np.asarray(hiding._partly_hidden(jnp.asarray(tokens), key))
-  assert set(np.unique(seen[seen != tokens])) == {BOS_ID}
-  assert 0.25 < (seen != tokens).mean() < 0.75
-
-
-def test_all_may_be_hidden_and_then_only_the_vocals_matter():
-  system = dataclasses.replace(toy(), hidden=(1.0, 1.0))
-  batch = batch_for(system)
-  seen = system._partly_hidden(jnp.asarray(batch["decoder_input_tokens"]), jax.random.key(0))
-  assert np.unique(seen).tolist() == [BOS_ID]
-
-
-def test_streams_are_hidden_apart():
-  """Of a row's two shares one is often large and the other small."""
-  system = dataclasses.replace(toy(), hidden=(0.0, 1.0), geometry=Geometry(window_seconds=8.0))
-  tokens = jnp.full((64, system.target_layout.length), 5)
-  seen = np.asarray(system._partly_hidden(tokens, jax.random.key(1))) != 5
-  border = system.target_layout.semantic_length + 1
-  semantic, coarse = seen[:, :border].mean(axis=1), seen[:, border:].mean(axis=1)
-  assert abs(np.corrcoef(semantic, coarse)[0, 1]) < 0.4
-  assert max(semantic) > 0.8 and min(semantic) < 0.2
-
-
-@pytest.mark.parametrize("hidden", [(0.5, 0.2), (0.0, 1.5), (0.5,)])
-def test_impossible_shares_are_errors(hidden):
-  with pytest.raises(InputError, match="two shares"):
-    dataclasses.replace(toy(), hidden=hidden)
-
-
-def test_an_aligned_model_begins_with_keys_like_queries():
-  system = dataclasses.replace(toy(), aligned=3.0)
-  attention = jax.tree.map(np.asarray, nn.unbox(system.init(jax.random.key(0))))["decoder"]["layers_0"][
-    "encoder_decoder_attention"
-  ]
-  np.testing.assert_allclose(attention["key"]["kernel"], 3 * 8**0.5 * attention["query"]["kernel"], rtol=1e-6)
-
-
-def test_what_was_not_chosen_is_not_described():
-  assert not {"hidden", "aligned"} & toy().describe().keys()
-  system = dataclasses.replace(toy(), hidden=(0.0, 0.5), aligned=2.0)
-  assert system_from_description(json.loads(json.dumps(system.describe()))) == system

@@ -1,0 +1,41 @@
+"""Floors, baselines and the ceiling of `singsong_jax.judge`, without a model.
+
+python -m benchmarks.judged_references --output=benchmarks/results/judged_references.json
+"""
+
+import pathlib
+import tempfile
+
+from absl import flags
+
+from benchmarks import reports
+from singsong_jax import cli, files
+from singsong_jax.audio.synthesis.corpus import CorpusSettings, write_corpus
+from singsong_jax.evaluation.judgement import Judge, means
+from singsong_jax.evaluation.making import Maker
+from singsong_jax.evaluation.musical import METRICS
+from singsong_jax.evaluation.retrieval import Library, Librosa
+from singsong_jax.evaluation.songs import find_songs
+
+_SONGS = flags.DEFINE_integer("judged_songs", 96, "songs of 10 s, and as many of 25 s to retrieve from")
+_SECONDS, _LIBRARY_SECONDS, _SEED, _LIBRARY_SEED = 10.0, 25.0, 900, 901  # those of docs/evaluation.md
+
+
+def main(_) -> None:
+  with tempfile.TemporaryDirectory() as folder:
+    root = pathlib.Path(folder)
+    for name, seconds, seed in (("songs", _SECONDS, _SEED), ("library", _LIBRARY_SECONDS, _LIBRARY_SEED)):
+      write_corpus(root / name, CorpusSettings(num_songs=_SONGS.value, song_seconds=seconds, seed=seed))
+    judge = Judge(songs=find_songs(root / "songs"), maker=Maker(folder=root / "made"))
+    library = Library(find_songs(root / "library"), Librosa(), _SECONDS)
+    rows = means(judge.references() | judge.baselines(library, Librosa()))
+  table = [(name, *(f"{scores[metric]:.3f}" for metric in METRICS)) for name, scores in rows.items()]
+  reports.print_table(("", *METRICS), table)
+  if reports.OUTPUT.value:
+    files.write_json(
+      reports.OUTPUT.value, {"machine": reports.describe_machine(), "songs": _SONGS.value, "rows": rows}
+    )
+
+
+if __name__ == "__main__":
+  cli.run(main)
