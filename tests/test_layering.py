@@ -32,6 +32,8 @@ ALLOWED = {
     "singsong_jax.inference",
     "singsong_jax.systems",
     "singsong_jax.decoding",
+    "singsong_jax.codecs",
+    "singsong_jax.semantics",
     "singsong_jax.tokens",
     "singsong_jax.audio",
   },

@@ -4,6 +4,7 @@ What `--embedding` may say:
 
     logmel                              offline, needs nothing; never to be called FAD_VGGish
     vggish:vggish-10086976.pth          VGGish, weights brought by the user; settings follow: ,relu=True
+    mert:SOURCE  encodec:SOURCE  clap:SOURCE        public weights: a folder or a name on a hub
 
 An embedding is one file here and a line in `_EMBEDDINGS`.
 """
@@ -59,6 +60,9 @@ _HERE = "singsong_jax.evaluation"
 _EMBEDDINGS = {
   "logmel": f"{_HERE}.embeddings:LogMelStatistics",
   "vggish": f"{_HERE}.vggish:Vggish.from_pretrained",
+  "mert": f"{_HERE}.public_embeddings:Mert.from_pretrained",
+  "encodec": f"{_HERE}.public_embeddings:Encodec.from_pretrained",
+  "clap": f"{_HERE}.public_embeddings:Clap.from_pretrained",
 }
 
 
@@ -69,9 +73,10 @@ def get_embedding(spec: str) -> Embedding:
   flag = f"--embedding={spec}"
   name, source, settings = parse_spec(spec)
   if name not in _EMBEDDINGS:
-    raise InputError(f"{flag}: it may be logmel or vggish:FILE{did_you_mean(name or spec, _EMBEDDINGS)}")
-  if (name == "vggish") != bool(source):
+    known = ", ".join(name if name == "logmel" else f"{name}:SOURCE" for name in _EMBEDDINGS)
+    raise InputError(f"{flag}: it may be {known}{did_you_mean(name or spec, _EMBEDDINGS)}")
+  if (name == "logmel") == bool(source):
     raise InputError(
-      f"{flag}: {'give the file of its weights, vggish:FILE' if not source else 'it takes no source'}"
+      f"{flag}: {'it takes no source' if source else f'its weights are needed, {name}:SOURCE'}"
     )
   return construct(flag, _EMBEDDINGS[name], *([source] if source else []), **settings)
