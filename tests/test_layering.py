@@ -30,6 +30,7 @@ ALLOWED = {
   },
   "singsong_jax.evaluation": {
     "singsong_jax.inference",
+    "singsong_jax.training.exported",
     "singsong_jax.systems",
     "singsong_jax.decoding",
     "singsong_jax.codecs",
