@@ -112,9 +112,9 @@ def test_what_is_no_vggish(path, weights, tmp_path):
     (f"vggish:{tmp_path}/other.safetensors", r"embeddings\.4\.bias is \(64,\), expected \(128,\)"),
     (f"vggish:{tmp_path}/text.safetensors", "is not a file of weights"),
     (f"vggish:{path},block_seconds=0.5", "a patch takes 0.96 s"),
-    ("vggish", "give the file of its weights"),
+    ("vggish", "its weights are needed, vggish:SOURCE"),
     ("logmel:x", "it takes no source"),
-    ("vgish:x", "it may be logmel or vggish:FILE; did you mean vggish"),
+    ("vgish:x", r"it may be logmel, vggish:SOURCE, .*; did you mean vggish"),
   ]:
     with pytest.raises(InputError, match=message):
       get_embedding(spec)

@@ -407,7 +407,7 @@ def test_the_paper_base_model_by_default_settings():
 @pytest.mark.parametrize(
   "settings, message",
   [
-    ({"features": "s_s"}, "sa_sa"),
+    ({"features": "s"}, "sa_sa"),
     ({"vocals": "loud"}, "noisy"),
     ({"network": dataclasses.replace(NETWORK, vocab_size=7)}, "7"),
   ],
