@@ -4,9 +4,8 @@
 What a model plays for songs whose stems are known, from their isolated vocals (FADi, NLLi) and from what a
 separator finds in their mixes (FADs, NLLs), with the same seeds:
 
-  python -m singsong_jax.evaluate --songs=SONGS --model_dir=MODEL --separator=mdx:vocals.onnx --output_dir=OUT
-  \\
-    --embedding=vggish:vggish-10086976.pth
+  python -m singsong_jax.evaluate --songs=SONGS --model_dir=MODEL --output_dir=OUT \\
+    --separator=mdx:vocals.onnx --embedding=vggish:vggish-10086976.pth
 
 Or instrumentals that are there already:
 

@@ -2,7 +2,7 @@
 
   python -m data_pipelines.synthesize --output_dir=SONGS --num_songs=96 --song_seconds=10 --seed=900
   python -m data_pipelines.synthesize --output_dir=LIBRARY --num_songs=96 --song_seconds=25 --seed=901
-  python -m singsong_jax.judge --songs=SONGS --library=LIBRARY --output_dir=OUT [--model_dir=MODEL]
+  python -m singsong_jax.judge --songs=SONGS --library=LIBRARY --model_dir=MODEL --output_dir=OUT
 
 SONGS has NAME/vocals.wav and NAME/instrumental.wav, or is a demo corpus, whose annotations are the truth
 then. LIBRARY is what Random and Retrieval take tracks from. Writes `results.json`, `.csv`, `.md` and `.png`,
@@ -65,7 +65,6 @@ def main(_) -> None:
     top_p=_TOP_P.value,
     guidance_scale=_GUIDANCE_SCALE.value,
   )
-
   output = files.make_folder(_OUTPUT_DIR.value)
   run = {
     "songs": str(pathlib.Path(_SONGS.value).absolute()),

@@ -43,10 +43,7 @@ class Maker:
 
   def path(self, row: str, song: Song) -> pathlib.Path:
     """Where a song's instrumental of a row is."""
-    return self.row_folder(row) / f"{song.name}.wav"
-
-  def row_folder(self, row: str) -> pathlib.Path:
-    return self.folder / "instrumentals" / re.sub(r"[^\w.-]+", "_", row)
+    return self.folder / "instrumentals" / re.sub(r"[^\w.-]+", "_", row) / f"{song.name}.wav"
 
   def kept(self, row: str, song: Song, rate_hz: int, make: Callable[[], np.ndarray]) -> np.ndarray:
     """What `make` gives, float `[samples]` at `rate_hz`, or gave before.

@@ -64,13 +64,13 @@ class Truth:
   Attributes:
     beats_seconds: at least two, rising.
     chords: of each beat, one of `TRIADS`; None where nothing sounds.
-    key: one of `TRIADS`, read as a key.
+    key: one of `TRIADS`, read as a key; None where no pitch sounds.
     tempo_bpm: beats per minute.
   """
 
   beats_seconds: tuple[float, ...]
   chords: tuple[str | None, ...]
-  key: str
+  key: str | None
   tempo_bpm: float
 
   def __post_init__(self):
@@ -128,7 +128,7 @@ def measure(instrumental: np.ndarray, truth: Truth) -> dict[str, float]:
     "beat_f": _beat_f(np.array(truth.beats_seconds), beats),
     "tempo": float(_near(tempo, truth.tempo_bpm)),
     "tempo_octave": float(any(_near(tempo, factor * truth.tempo_bpm) for factor in (0.5, 1, 2))),
-    "key_exact": float(key == truth.key),
+    "key_exact": float(key == truth.key) if truth.key else np.nan,
     "key_mirex": _mirex(truth.key, key),
     "onset_lag_seconds": onset_lag_seconds(instrumental, truth.beats_seconds),
   }
@@ -180,9 +180,10 @@ def key_probabilities(waveform: np.ndarray) -> np.ndarray:
   return powers / powers.sum()
 
 
-def hear_key(waveform: np.ndarray) -> str:
-  """The likeliest key."""
-  return TRIADS[int(np.argmax(key_probabilities(waveform)))]
+def hear_key(waveform: np.ndarray) -> str | None:
+  """The likeliest key; None for silence."""
+  probabilities = key_probabilities(waveform)
+  return TRIADS[int(np.argmax(probabilities))] if np.ptp(probabilities) else None
 
 
 def onset_lag_seconds(waveform: np.ndarray, beats_seconds: Sequence[float]) -> float:
@@ -218,7 +219,11 @@ def _share(chroma: np.ndarray, chord: str) -> float:
   return float(chroma @ _TRIAD_TONES[TRIADS.index(chord)] / total) if total > _SILENT else 0.0
 
 
-def _mirex(true: str, heard: str) -> float:
+def _mirex(true: str | None, heard: str | None) -> float:
+  if true is None:
+    return np.nan
+  if heard is None:
+    return 0.0
   named = [f"{key.split(':')[0]} {'major' if key.endswith('maj') else 'minor'}" for key in (true, heard)]
   return float(mir_eval.key.weighted_score(*named))
 

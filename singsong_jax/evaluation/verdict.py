@@ -61,7 +61,7 @@ class Verdict:
   @property
   def passes(self) -> bool:
     """Whether the model listens: every comparison holds."""
-    return all(comparison.holds for comparison in self.comparisons)
+    return bool(self.comparisons) and all(comparison.holds for comparison in self.comparisons)
 
   def markdown(self) -> str:
     """All rows and comparisons."""

@@ -150,7 +150,7 @@ def _transposed(truth: Truth, semitones: int) -> Truth:
   return dataclasses.replace(
     truth,
     chords=tuple(chord and _up(chord, semitones) for chord in truth.chords),
-    key=_up(truth.key, semitones),
+    key=truth.key and _up(truth.key, semitones),
   )
 
 

@@ -159,6 +159,8 @@ class Run:
     if not self._train_writer.has_tensorboard:
       self._progress.say("TensorFlow is not installed: metrics go to metrics/*.jsonl, not to TensorBoard")
     self._progress.start(self._step)
+    if not self._ended_early and distributed.is_main():  # it may go on where it had ended
+      (self._directory / ENDED_EARLY).unlink(missing_ok=True)
     try:
       with distributed.explaining_losses():
         while not self._is_done and not self._stopped_by(stop):

@@ -94,8 +94,7 @@ def test_a_scale_is_heard_in_its_key_and_probabilities_sum_to_one():
 def test_silence_is_wrong_and_no_error():
   scores = measure(np.zeros(SECONDS * RATE_HZ, np.float32), truth(np.arange(0.5, 9, 0.5)))
   assert np.isnan(scores.pop("onset_lag_seconds"))
-  assert scores.pop("key_exact") == 0 or scores["key_mirex"] >= 0  # any key is as likely
-  assert {scores[name] for name in ("chord_24", "chord_tone_energy", "beat_f", "tempo")} == {0}
+  assert set(scores.values()) == {0}
 
 
 def test_a_demo_song_fits_itself_and_what_is_heard_in_it_fits_it():

@@ -15,6 +15,7 @@ from singsong_jax.errors import InputError
 from singsong_jax.training import loop, optimizers
 from singsong_jax.training.checkpoints import load_checkpoint
 from singsong_jax.training.monitoring import MEASURED
+from singsong_jax.training.run import ENDED_EARLY
 
 
 def run(model_dir, **changes):
@@ -273,6 +274,29 @@ def test_callbacks_see_the_start_and_every_evaluation(tmp_path):
 
   run(tmp_path, callbacks=[Callback(), object()])
   assert calls == [("start", str(tmp_path), "toy")] + [(step, (8, 20), 8) for step in (4, 8, 12)]
+
+
+def test_a_callback_may_end_the_run_and_it_stays_ended_until_it_is_let_go_on(tmp_path, capsys):
+  class Ending:
+    def __init__(self, ended=None):
+      self.ended = ended
+
+    def on_start(self, model_dir, system):
+      return self.ended
+
+    def on_eval(self, step, params, eval_batch, writer):
+      return "it is good enough" if step == 8 else None
+
+  run(tmp_path, callbacks=[Ending()])
+  assert "done: 8 steps; it is good enough" in capsys.readouterr().err
+  assert load(tmp_path)[2] == 8
+  assert [row["step"] for row in history(tmp_path, "eval")] == [4, 8]
+  assert (tmp_path / ENDED_EARLY).read_text() == "it is good enough\n"
+  run(tmp_path, callbacks=[Ending("it was good enough")])
+  assert "done: 8 steps; it was good enough" in capsys.readouterr().err
+  run(tmp_path, callbacks=[])
+  assert load(tmp_path)[2] == 12
+  assert not (tmp_path / ENDED_EARLY).exists()
 
 
 def test_evaluation_counts_every_row_once(tmp_path):
