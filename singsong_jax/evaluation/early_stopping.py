@@ -7,7 +7,7 @@ In gin, beside what the system's file has:
     FadEarlyStopping.songs = 'DEV'
     FadEarlyStopping.embedding = 'vggish:vggish-10086976.pth'
 
-needs `import singsong_jax.evaluation.early_stopping`.
+needs `import singsong_jax.evaluation.early_stopping`. Runs of several processes were not tried.
 """
 
 import pathlib
