@@ -1,14 +1,16 @@
 """Writing files so that a reader never meets half of one."""
 
 import contextlib
+import csv
 import fcntl
+import io
 import json
 import os
 import pathlib
 import socket
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from singsong_jax.errors import InputError
@@ -96,6 +98,15 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes `value` as indented JSON with sorted keys, so that equal values give equal files."""
   write_text(path, to_json(value))
+
+
+def to_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+  """A line for the columns, and one for each row."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(columns)
+  writer.writerows(rows)
+  return text.getvalue()
 
 
 def to_json(value: Any) -> str:

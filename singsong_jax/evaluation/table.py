@@ -1,8 +1,6 @@
 """How far sets of mixes are from real ones: the numbers, a table and a picture (SingSong §4.3, Table 1)."""
 
-import csv
 import dataclasses
-import io
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -71,11 +69,8 @@ class Table:
     files.make_folder(folder)
     paths = [folder / f"results.{suffix}" for suffix in ("json", "csv", "png")]
     files.write_json(paths[0], dataclasses.asdict(self))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(map(dataclasses.asdict, self.rows))
-    files.write_text(paths[1], text.getvalue())
+    columns = [field.name for field in dataclasses.fields(Row)]
+    files.write_text(paths[1], files.to_csv(columns, map(dataclasses.astuple, self.rows)))
     with files.replacing(paths[2]) as temporary:
       self._figure().savefig(temporary, dpi=100)
     return paths

@@ -1,8 +1,6 @@
 """What was found about a model, for people: a table, a picture, and whether it passes the gate."""
 
-import csv
 import dataclasses
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,11 +88,8 @@ class Verdict:
     """Writes `results.json`, `.csv`, `.md` and `.png`; returns their paths."""
     paths = [folder / f"results.{suffix}" for suffix in ("json", "csv", "md", "png")]
     files.write_json(paths[0], _without_nan({**dataclasses.asdict(self), "passes": self.passes}))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", *METRICS])
-    writer.writerows([name, *(scores[metric] for metric in METRICS)] for name, scores in self.rows.items())
-    files.write_text(paths[1], text.getvalue())
+    rows = ([name, *(scores[metric] for metric in METRICS)] for name, scores in self.rows.items())
+    files.write_text(paths[1], files.to_csv(["row", *METRICS], rows))
     files.write_text(paths[2], self.markdown())
     with files.replacing(paths[3]) as temporary:
       self._figure().savefig(temporary, dpi=100)

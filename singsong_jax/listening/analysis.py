@@ -7,7 +7,6 @@ independent of each other, though a rater gives many.
 
 import csv
 import dataclasses
-import io
 import itertools
 import math
 import pathlib
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from singsong_jax import files
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation.significance import binomial, holm, wilcoxon
 
@@ -196,12 +196,7 @@ def _for(name: str, answer: Answer) -> int:
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
   """Rows of `Store.export` as CSV; nothing where there are none."""
-  text = io.StringIO()
-  if rows:
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-  return text.getvalue()
+  return files.to_csv(rows[0], (row.values() for row in rows)) if rows else ""
 
 
 def read_csv(path: pathlib.Path) -> list[Answer]:

@@ -1,8 +1,6 @@
 """Results as files: JSON, CSV, Markdown, and the paper's two pictures (Figures 4 and 6)."""
 
-import csv
 import dataclasses
-import io
 import pathlib
 
 import numpy as np
@@ -18,7 +16,8 @@ def write(results: Results, folder: pathlib.Path) -> list[pathlib.Path]:
   files.make_folder(folder)
   paths = [folder / name for name in ("results.json", "results.csv", "results.md", "matrix.png", "wins.png")]
   files.write_json(paths[0], dataclasses.asdict(results))
-  files.write_text(paths[1], _csv(results))
+  columns = [field.name for field in dataclasses.fields(Pair)]
+  files.write_text(paths[1], files.to_csv(columns, map(dataclasses.astuple, results.pairs)))
   files.write_text(paths[2], markdown(results))
   for path, figure in zip(paths[3:], (_matrix_figure(results), _wins_figure(results)), strict=True):
     with files.replacing(path) as temporary:
@@ -75,14 +74,6 @@ def _cell(name: str) -> str:
 
 def _percent(value: float | None) -> str:
   return "" if value is None else f"{value:.0f}"
-
-
-def _csv(results: Results) -> str:
-  text = io.StringIO()
-  writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Pair)], lineterminator="\n")
-  writer.writeheader()
-  writer.writerows(map(dataclasses.asdict, results.pairs))
-  return text.getvalue()
 
 
 def _matrix_figure(results: Results) -> Figure:

@@ -10,9 +10,7 @@ Of each cell's folder are read
 What is not there stays blank. Figures 4 and 6 are `singsong_jax.study analyse`'s.
 """
 
-import csv
 import dataclasses
-import io
 import json
 import pathlib
 from collections.abc import Sequence
@@ -106,11 +104,8 @@ def write(rows: Sequence[Row], folder: pathlib.Path) -> list[pathlib.Path]:
   files.make_folder(folder)
   paths = [folder / f"table.{suffix}" for suffix in ("md", "csv", "json")]
   files.write_text(paths[0], markdown(rows))
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(["cell", *COLUMNS, "embedding"])
-  writer.writerows([row.name, *(getattr(row, name) for name in COLUMNS), row.embedding] for row in rows)
-  files.write_text(paths[1], text.getvalue())
+  lines = ([row.name, *(getattr(row, name) for name in COLUMNS), row.embedding] for row in rows)
+  files.write_text(paths[1], files.to_csv(["cell", *COLUMNS, "embedding"], lines))
   files.write_text(paths[2], json.dumps([dataclasses.asdict(row) for row in rows], indent=2) + "\n")
   for name, (title, scalars) in _CURVES.items():
     paths.append(folder / f"{name}.png")
