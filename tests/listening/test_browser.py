@@ -65,17 +65,16 @@ class Page:
     self.driver.find_element(By.CSS_SELECTOR, "#form .main").click()
 
   def begin(self):
+    """Consents and checks the headphones; the first comparison waits."""
     button = self.driver.find_element(By.ID, "begin")
     self.wait(button.is_displayed)
     button.click()
-    self.wait_for("Headphone check 1 of 6")
-
-  def check_headphones(self):
     for number in range(1, 7):
       self.wait_for(f"Headphone check {number} of 6")
       self.play_all()
       self.choose(1)
       self.next()
+    self.wait_for("Comparison 1 of 6")
 
 
 @pytest.fixture
@@ -161,8 +160,6 @@ def test_on_a_phone_with_a_double_tap_and_a_reload(browse, make, serve, request)
   server = serve(folder)
   page = browse(server.url, PHONE)
   page.begin()
-  page.check_headphones()
-  page.wait_for("Comparison 1 of 6")
   assert not page.driver.execute_script("return document.documentElement.scrollWidth > window.innerWidth")
   small = "button.play, .choice, .main"
   heights = f"return [...document.querySelectorAll('{small}')].map((e) => e.getBoundingClientRect().height)"
@@ -193,8 +190,6 @@ def test_a_server_that_is_killed(browse, make, serve, request):
   server = serve(folder)
   page = browse(server.url, DESKTOP)
   page.begin()
-  page.check_headphones()
-  page.wait_for("Comparison 1 of 6")
   page.play_all()
   page.choose(1)
   server.kill()
@@ -224,8 +219,6 @@ def test_two_windows_of_one_rater(browse, make, serve):
   server = serve(folder)
   page = browse(server.url, DESKTOP)
   page.begin()
-  page.check_headphones()
-  page.wait_for("Comparison 1 of 6")
   page.play_all()
   page.choose(3)
   page.driver.execute_async_script(
