@@ -9,22 +9,16 @@ from absl import flags
 from absl.testing import flagsaver
 
 from singsong_jax import infer
-from singsong_jax.codecs.mdct import MdctSettings, fit_mdct_codec
 from singsong_jax.inference.tokenizers import FOLDER, ship_tokenizers
 from singsong_jax.networks.decoder_only import DecoderOnlyConfig
-from singsong_jax.networks.encoder_decoder import EncoderDecoderConfig
-from singsong_jax.semantics.logmel import fit_logmel_encoder
 from singsong_jax.systems.fine import Fine
-from singsong_jax.systems.singsong import SingSong
 from singsong_jax.tokens.fine import FineLayout
-from singsong_jax.tokens.vocabulary import Vocabulary
-from singsong_jax.tokens.windows import Geometry
 from singsong_jax.training import optimizers
 from singsong_jax.training.checkpoints import Checkpoints
 from singsong_jax.training.descriptions import write_description
 from singsong_jax.training.state import init_state
+from tests.small_models import CODES, fit_tokenizers, make_system
 
-CODES = 16
 RATE_HZ = 16_000
 
 
@@ -33,21 +27,6 @@ def make_voice(seconds, rate_hz=RATE_HZ, pitch_hz=220.0, level=0.3):
   times = np.arange(round(seconds * rate_hz)) / rate_hz
   phase = 2 * np.pi * pitch_hz * (times + 0.02 * np.sin(3 * times))
   return (level * sum(np.sin(k * phase) / k for k in range(1, 8)) / 1.5).astype(np.float32)
-
-
-def make_system(**changes):
-  network = EncoderDecoderConfig(
-    emb_dim=16,
-    num_heads=2,
-    head_dim=8,
-    mlp_dim=32,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    dtype="float32",
-  )
-  vocabulary = Vocabulary(num_semantic_codes=CODES, num_acoustic_codes=CODES)
-  settings = {"network": network, "vocabulary": vocabulary, "geometry": Geometry(window_seconds=1)}
-  return SingSong(**settings | changes)
 
 
 def make_fine(**changes):
@@ -63,8 +42,7 @@ def make_fine(**changes):
 def tokenizers_dir(tmp_path_factory):
   folder = tmp_path_factory.mktemp("data") / FOLDER
   clips = [make_voice(2, pitch_hz=pitch) for pitch in (110, 220, 330)]
-  fit_mdct_codec(clips, settings=MdctSettings(num_codes=CODES, sweep_seconds=1)).save(folder / "codec.npz")
-  fit_logmel_encoder(clips, num_codes=CODES).save(folder / "semantics.npz")
+  fit_tokenizers(clips, folder)
   return folder
 
 
