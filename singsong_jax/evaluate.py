@@ -31,6 +31,7 @@ from singsong_jax.errors import InputError
 from singsong_jax.evaluation import likelihood, making
 from singsong_jax.evaluation.clips import Mixes, find_clips, named_folders, read_clips
 from singsong_jax.evaluation.embeddings import get_embedding
+from singsong_jax.evaluation.frechet import check_halves
 from singsong_jax.evaluation.songs import find_songs
 from singsong_jax.evaluation.table import Table, compare, embed_clips
 from singsong_jax.inference.accompanist import Accompanist
@@ -124,6 +125,7 @@ def _of_model() -> _Sets:
   if _REFERENCES.value or _VOCALS.value or _INSTRUMENTALS.value:
     raise InputError("--songs has references, vocals and instrumentals: give it, or the others")
   songs = find_songs(_SONGS.value)
+  check_halves(len(songs))  # before hours of generating
   separator = get_separator(_SEPARATOR.value)
   models = load_models(_MODEL_DIR.value, _STEP.value)
   output = files.make_folder(_OUTPUT_DIR.value)

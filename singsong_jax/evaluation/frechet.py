@@ -63,6 +63,12 @@ def _root(covariance: np.ndarray) -> np.ndarray:
   return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
+def check_halves(clips: int) -> None:
+  """Raises InputError for so few clips that halves of them have no covariance."""
+  if clips < 2 * MIN_VECTORS:
+    raise InputError(f"{clips} clips cannot be halved for a floor; at least {2 * MIN_VECTORS} are needed")
+
+
 def split_half_floor(clips: Sequence[np.ndarray], seed: int = 0, draws: int = 10) -> float:
   """What one half of the clips has against the other, on average: what no system can be expected to beat.
 
@@ -70,10 +76,7 @@ def split_half_floor(clips: Sequence[np.ndarray], seed: int = 0, draws: int = 10
     clips: embeddings of each clip, float `[n, d]`; clips are split, not vectors, which are alike within a
     clip.
   """
-  if len(clips) < 2 * MIN_VECTORS:
-    raise InputError(
-      f"{len(clips)} clips cannot be halved for a floor; at least {2 * MIN_VECTORS} are needed"
-    )
+  check_halves(len(clips))
   rng, half = np.random.default_rng(seed), len(clips) // 2
   found = []
   for _ in range(draws):
