@@ -79,6 +79,7 @@ class CachedDecoder:
     encoded: the encoder's output `[B, S, E]`; None for a decoder alone.
     encoder_mask: bool `[B, S]`, True at tokens.
     max_length: number of positions of a whole sequence.
+    clock: when the tokens sound; needed where `config` has `time_slopes`.
   """
 
   def __init__(
@@ -90,6 +91,7 @@ class CachedDecoder:
     max_length: int,
     encoded: jax.Array | None = None,
     encoder_mask: jax.Array | None = None,
+    clock: positions.Clock | None = None,
   ):
     params = nn.unbox(params)
     decoder = params["decoder"]
@@ -98,6 +100,7 @@ class CachedDecoder:
     self._rows = rows
     self._outputs_first = _outputs_first(rows)
     self._max_length = max_length
+    self._clock = clock if config.time_slopes else None
     self._dtype = jnp.dtype(config.dtype)
     self._embedding = params["token_embedder"]["embedding"].astype(self._dtype)  # [V, E]
     self._layers = [self._layer(layer) for layer in layer_params]
@@ -131,11 +134,12 @@ class CachedDecoder:
     x = jnp.take(self._embedding, tokens, axis=0)
     x = transformer.add_positions(self._config, x, position, self._max_length)
     bias = self._self_bias(tokens.shape[1], position, cache[0].key.shape[1])
+    cross_bias = self._cross_bias(tokens.shape[1], position)
     caches = []
     for weights, cross, layer_cache in zip(self._layers, self._cross, cache, strict=True):
       x, layer_cache = self._self_attention(weights, x, position, layer_cache, bias)
       if cross is not None:
-        x = self._cross_attention(cross, x)
+        x = self._cross_attention(cross, x, cross_bias)
       x = x + self._mlp(weights, x)
       caches.append(layer_cache)
     return layers.rms_norm(x, self._norm), tuple(caches)
@@ -156,13 +160,13 @@ class CachedDecoder:
     y = y.reshape(-1, self._config.num_heads, *y.shape[1:])  # [R, H, n, D]
     return x + self._product(_merge_heads(y), weights.self_out), cache
 
-  def _cross_attention(self, weights: _CrossAttention, x: jax.Array) -> jax.Array:
+  def _cross_attention(self, weights: _CrossAttention, x: jax.Array, bias: jax.Array | None) -> jax.Array:
     assert self._encoder_mask is not None
     key, value = weights.encoded_key, weights.encoded_value
     query = self._product(layers.rms_norm(x, weights.norm), weights.query)
     # The rows of one encoder row ask the same keys: to the attention they are more queries.
     query = self._split_heads(query.reshape(key.shape[0], -1, query.shape[-1]))  # [B, H, R/B·n, D]
-    y = dot_product_attention(query, key, value, key_mask=self._encoder_mask[:, None])
+    y = dot_product_attention(query, key, value, key_mask=self._encoder_mask[:, None], bias=bias)
     return x + self._product(_merge_heads(y).reshape(*x.shape[:2], -1), weights.out)
 
   def _mlp(self, weights: _Layer, x: jax.Array) -> jax.Array:
@@ -178,12 +182,23 @@ class CachedDecoder:
     """The causal mask, and the relative bias where there is one: `[n, K]` or `[R·H, n, K]`."""
     queries = position + jnp.arange(num_queries)
     future = jnp.where(jnp.arange(num_keys) > queries[:, None], MASKED, 0.0)  # [n, K]
+    if self._clock is not None:
+      fall = self._clock.decoder(self._config.time_slopes, position, num_queries, num_keys)
+      future = jnp.tile(fall + future, (self._rows, 1, 1))  # [R·H, n, K]
     if self._bias is None:
       return future
     by_offset, first = self._bias, self._max_length - 1 - queries
     cut = lambda start: jax.lax.dynamic_slice_in_dim(by_offset, start, num_keys, axis=1)
     relative = jax.vmap(cut, out_axes=1)(first)  # [H, n, K]
-    return jnp.tile(relative + future, (self._rows, 1, 1))
+    return jnp.tile(relative, (self._rows, 1, 1)) + future
+
+  def _cross_bias(self, num_queries: int, position: ArrayLike) -> jax.Array | None:
+    """What `_cross_attention` adds: `[1, H, R/B·n, S]`, or None."""
+    if self._clock is None or self._encoder_mask is None:
+      return None
+    encoder_rows, length = self._encoder_mask.shape
+    fall = self._clock.across(self._config.time_slopes, position, num_queries, length)
+    return jnp.tile(fall, (1, self._rows // encoder_rows, 1))[None]
 
   def _bias_by_offset(self, decoder: Any) -> jax.Array | None:
     """Relative biases of the offsets `-(max_length-1) … max_length-1`: `[H, 2·max_length-1]`, or None."""

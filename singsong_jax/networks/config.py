@@ -33,6 +33,8 @@ class TransformerConfig:
     mlp_activations: flax.linen activation names, or 'linear'; their outputs are multiplied.
     dtype: of activations. Parameters, norms, softmax and final logits are always float32.
     position_scheme: 'sinusoidal', or 'relative_bias' for T5's.
+    time_slopes: of each head, by how much a logit of its attention falls with every second between query and
+      key, over `position_scheme`; see `positions.Clock`. Empty, the paper's: by nothing.
     remat: what the backward pass recomputes of each layer: 'none' of it; 'minimal' all but the products
       with weights; 'full' all but its input.
     scan_layers: compile one layer and loop over it, instead of compiling each. Programs compile in a
@@ -55,13 +57,15 @@ class TransformerConfig:
   dropout_rate: float = 0.1
   dtype: str = "bfloat16"
   position_scheme: str = "sinusoidal"
+  time_slopes: tuple[float, ...] = ()
   remat: str = "none"
   scan_layers: bool = False
   attention: str = "xla"
   vocab_multiple: int = 1
 
   def __post_init__(self):
-    object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))  # gin and JSON give lists
+    for name in ("mlp_activations", "time_slopes"):
+      object.__setattr__(self, name, tuple(getattr(self, name)))  # gin and JSON give lists
     for name, size in dataclasses.asdict(self).items():
       is_size = name.startswith("num_") or name in ("head_dim", "mlp_dim", "vocab_multiple")
       if is_size and (not isinstance(size, int) or size < 1):
@@ -76,6 +80,10 @@ class TransformerConfig:
         raise InputError(f"mlp_activations names {activation!r}, which flax.linen does not have")
     if not 0 <= self.dropout_rate < 1:
       raise InputError(f"dropout_rate must be in [0, 1), got {self.dropout_rate}")
+    if len(self.time_slopes) not in (0, self.num_heads) or any(slope < 0 for slope in self.time_slopes):
+      raise InputError(
+        f"time_slopes={self.time_slopes}: give none, or one (≥ 0) for each of the {self.num_heads} heads"
+      )
     if self.attention == "cudnn" and self.dtype != "bfloat16":
       raise InputError(f"attention='cudnn' computes in bfloat16; dtype is {self.dtype!r}")
 
@@ -95,6 +103,7 @@ class TransformerConfig:
   def describe(self) -> dict[str, Any]:
     """As JSON values: all settings of the model, none of the machine it is trained on."""
     settings = {**dataclasses.asdict(self), "mlp_activations": list(self.mlp_activations)}
+    settings["time_slopes"] = list(self.time_slopes)
     return {name: value for name, value in settings.items() if name not in MACHINE_SETTINGS}
 
   @classmethod

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from singsong_jax.networks import layers, transformer
+from singsong_jax.networks import layers, positions, transformer
 from singsong_jax.networks.config import TransformerConfig
 
 
@@ -29,9 +29,14 @@ class EncoderDecoderConfig(TransformerConfig):
 
 
 class EncoderDecoder(nn.Module):
-  """The whole network. Padding (id 0) in the encoder's input is not attended to."""
+  """The whole network. Padding (id 0) in the encoder's input is not attended to.
+
+  Attributes:
+    clock: when the tokens sound; read where `config` has `time_slopes`.
+  """
 
   config: EncoderDecoderConfig
+  clock: positions.Clock | None = None
 
   def setup(self):
     config = self.config
@@ -50,12 +55,28 @@ class EncoderDecoder(nn.Module):
     """
     encoded = self.encode(encoder_input_tokens, enable_dropout=enable_dropout)
     x = self._embed(decoder_input_tokens, not enable_dropout)
-    return self.decoder(x, encoded, encoder_input_tokens > 0, not enable_dropout)
+    falls = None
+    if self.config.time_slopes:
+      length, keys = x.shape[1], encoded.shape[1]
+      falls = (
+        self._clock.decoder(self.config.time_slopes, 0, length, length)[None],
+        self._clock.across(self.config.time_slopes, 0, length, keys)[None],
+      )
+    return self.decoder(x, encoded, encoder_input_tokens > 0, not enable_dropout, falls=falls)
 
   def encode(self, encoder_input_tokens: jax.Array, *, enable_dropout: bool = False) -> jax.Array:
     """Ids `[B, S]` to `[B, S, E]`."""
     x = self._embed(encoder_input_tokens, not enable_dropout)
-    return self.encoder(x, encoder_input_tokens > 0, not enable_dropout)
+    fall = None
+    if self.config.time_slopes:
+      fall = self._clock.encoder(self.config.time_slopes, x.shape[1])[None]
+    return self.encoder(x, encoder_input_tokens > 0, not enable_dropout, fall)
+
+  @property
+  def _clock(self) -> positions.Clock:
+    if self.clock is None:
+      raise ValueError("time_slopes are set, but the module was made without a clock")
+    return self.clock
 
   def _embed(self, tokens: jax.Array, deterministic: bool) -> jax.Array:
     """Ids `[B, L]` to `[B, L, E]`, with positions."""

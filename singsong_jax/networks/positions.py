@@ -1,9 +1,13 @@
-"""Where a token stands: fixed sinusoids, or T5's learned relative bias (the RelPos ablation, App. A)."""
+"""Where a token stands: fixed sinusoids, T5's learned relative bias (the RelPos ablation, App. A), time."""
+
+import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from singsong_jax.networks.layers import parameter
 
@@ -77,3 +81,47 @@ class RelativePositionBias(nn.Module):
       max_distance=self.max_distance,
     )
     return jnp.take(self.rel_embedding.astype(self.dtype), buckets, axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+  """When the tokens of an encoder-decoder sound, for attention that falls off with the distance in time.
+
+  Fixed linear falls, one slope a head, as in ALiBi (Press et al. 2022, §3), but by seconds instead of
+  positions: between vocals, semantic and acoustic codes, whose positions advance at different rates, the
+  nearest key is then the one that sounds at the same moment. A small model with little data is slow to find
+  that by itself.
+
+  Attributes:
+    encoder_seconds, decoder_seconds: of the encoder's inputs and of the decoder's targets.
+  """
+
+  encoder_seconds: tuple[float, ...]
+  decoder_seconds: tuple[float, ...]
+
+  def encoder(self, slopes: Sequence[float], length: int) -> jax.Array:
+    """Bias of the encoder's attention: `[heads, length, length]`."""
+    seconds = np.array(self.encoder_seconds[:length], np.float32)
+    return _fall(slopes, jnp.asarray(seconds), jnp.asarray(seconds))
+
+  def decoder(self, slopes: Sequence[float], first: ArrayLike, queries: int, keys: int) -> jax.Array:
+    """Bias of the decoder's attention to itself, of the positions `first …`: `[heads, queries, keys]`.
+
+    A query is the target it predicts, a key the input it holds, which is the target before.
+    """
+    inputs = np.resize(np.array((0.0, *self.decoder_seconds), np.float32), keys)  # keys beyond are masked
+    return _fall(slopes, self._targets(first, queries), jnp.asarray(inputs))
+
+  def across(self, slopes: Sequence[float], first: ArrayLike, queries: int, keys: int) -> jax.Array:
+    """Bias of the decoder's attention to the encoder, likewise: `[heads, queries, keys]`."""
+    seconds = np.array(self.encoder_seconds[:keys], np.float32)
+    return _fall(slopes, self._targets(first, queries), jnp.asarray(seconds))
+
+  def _targets(self, first: ArrayLike, queries: int) -> jax.Array:
+    seconds = jnp.asarray(np.array(self.decoder_seconds, np.float32))
+    return jax.lax.dynamic_slice_in_dim(seconds, first, queries)
+
+
+def _fall(slopes: Sequence[float], queries: jax.Array, keys: jax.Array) -> jax.Array:
+  """Minus slope times distance: seconds `[Q]` and `[K]` to `[heads, Q, K]`."""
+  return -jnp.asarray(slopes, jnp.float32)[:, None, None] * jnp.abs(queries[:, None] - keys)

@@ -43,6 +43,10 @@ def _relative_bias(config: TransformerConfig, bidirectional: bool) -> positions.
   return positions.RelativePositionBias(config.num_heads, bidirectional, jnp.dtype(config.dtype))
 
 
+def _sum(a: jax.Array | None, b: jax.Array | None) -> jax.Array | None:
+  return a if b is None else b if a is None else a + b
+
+
 class EncoderLayer(nn.Module):
   """Self-attention and MLP, each `x + dropout(f(norm(x)))`."""
 
@@ -86,16 +90,21 @@ class DecoderLayer(nn.Module):
     encoded: jax.Array | None,
     encoder_mask: jax.Array | None,
     bias: jax.Array | None,
+    cross_bias: jax.Array | None,
     deterministic: bool,
   ) -> jax.Array:
-    """x `[B, T, E]`, encoded `[B, S, E]`, mask bool `[B, S]`, bias `[1, H, T, T]`; returns `[B, T, E]`."""
+    """x `[B, T, E]`, encoded `[B, S, E]`, mask bool `[B, S]`, bias `[1, H, T, T]`, cross_bias `[1, H, T, S]`;
+    returns `[B, T, E]`.
+    """
     y = self.pre_self_attention_layer_norm(x)
     y = self.self_attention(y, y, deterministic, causal=True, bias=bias)
     x = x + self.dropout(y, deterministic=deterministic)
     if self.has_encoder:
       assert encoded is not None and encoder_mask is not None
       y = self.pre_cross_attention_layer_norm(x)
-      y = self.encoder_decoder_attention(y, encoded, deterministic, key_mask=encoder_mask[:, None])
+      y = self.encoder_decoder_attention(
+        y, encoded, deterministic, key_mask=encoder_mask[:, None], bias=cross_bias
+      )
       x = x + self.dropout(y, deterministic=deterministic)
     y = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
     return x + self.dropout(y, deterministic=deterministic)
@@ -156,9 +165,11 @@ class Encoder(nn.Module):
     self.encoder_norm = _norm(self.config)
     self.dropout = nn.Dropout(self.config.dropout_rate)
 
-  def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
-    """x `[B, S, E]`, mask bool `[B, S]`; returns `[B, S, E]`."""
-    bias = self.relpos_bias(x.shape[1]) if self.relpos_bias else None
+  def __call__(
+    self, x: jax.Array, mask: jax.Array, deterministic: bool, bias: jax.Array | None = None
+  ) -> jax.Array:
+    """x `[B, S, E]`, mask bool `[B, S]`, a bias `[1, H, S, S]` besides its own; returns `[B, S, E]`."""
+    bias = _sum(bias, self.relpos_bias(x.shape[1]) if self.relpos_bias else None)
     layer = EncoderLayer(self.config, parent=None)
     x = _through(self, layer, x, mask, bias, deterministic=deterministic)
     return self.dropout(self.encoder_norm(x), deterministic=deterministic)
@@ -185,14 +196,17 @@ class Decoder(nn.Module):
     encoder_mask: jax.Array | None,
     deterministic: bool,
     first_logit: int = 0,
+    falls: tuple[jax.Array, jax.Array] | None = None,
   ) -> jax.Array:
     """Float32 logits of the positions from `first_logit` on: `[B, T - first_logit, V]`, V padded.
 
-    x is `[B, T, E]`, encoded `[B, S, E]`, its mask bool `[B, S]`.
+    x is `[B, T, E]`, encoded `[B, S, E]`, its mask bool `[B, S]`; `falls` are biases of the attention to
+    itself, besides its own, and to the encoder: `[1, H, T, T]` and `[1, H, T, S]`.
     """
-    bias = self.relpos_bias(x.shape[1]) if self.relpos_bias else None
+    fall, cross_fall = falls or (None, None)
+    bias = _sum(fall, self.relpos_bias(x.shape[1]) if self.relpos_bias else None)
     layer = DecoderLayer(self.config, self.has_encoder, parent=None)
-    x = _through(self, layer, x, encoded, encoder_mask, bias, deterministic=deterministic)
+    x = _through(self, layer, x, encoded, encoder_mask, bias, cross_fall, deterministic=deterministic)
     x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
     return self.logits_dense(x[:, first_logit:])
 

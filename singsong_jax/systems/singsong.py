@@ -21,6 +21,7 @@ from singsong_jax.errors import InputError
 from singsong_jax.networks import flops, losses
 from singsong_jax.networks.cached_decoder import CachedDecoder
 from singsong_jax.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from singsong_jax.networks.positions import Clock
 from singsong_jax.systems.base import Batch, Params, Sums
 from singsong_jax.systems.memory import decoding_bytes, encoding_bytes
 from singsong_jax.tokens.featurization import FEATURIZATIONS, NOISE_SIGMA, SequenceLayout, layouts
@@ -28,6 +29,7 @@ from singsong_jax.tokens.vocabulary import BOS_ID, Vocabulary
 from singsong_jax.tokens.windows import Geometry
 
 gin.external_configurable(EncoderDecoderConfig)
+_HIDING = 1  # of the random numbers that dropout's are folded from
 
 
 @gin.configurable
@@ -40,6 +42,9 @@ class SingSong:
     features: what is read and written, see `tokens/featurization.py`.
     vocals: 'clean' or 'noisy', the level of noise on the vocals it is trained for.
     z_loss: coefficient of `log(z)²`, t5x's default.
+    hidden: in training, between which shares of the decoder's inputs BOS takes the place of; the paper's, (0,
+      0), hides none. Music goes on as it went: a decoder that sees all of its past learns for long from that
+      alone, and from the vocals little (Bowman et al. 2016, §3.2, hide words for the same reason).
 
   Raises:
     InputError: an unknown name, or a setting that contradicts another.
@@ -51,6 +56,7 @@ class SingSong:
   vocabulary: Vocabulary = Vocabulary()
   geometry: Geometry = Geometry()
   z_loss: float = 1e-4
+  hidden: tuple[float, float] = (0.0, 0.0)
 
   name = "singsong"  # no annotation: class attributes, not fields
   bos_id = BOS_ID
@@ -58,6 +64,9 @@ class SingSong:
   def __post_init__(self):
     _check_choice("features", self.features, FEATURIZATIONS)
     _check_choice("vocals", self.vocals, NOISE_SIGMA)
+    object.__setattr__(self, "hidden", tuple(self.hidden))
+    if len(self.hidden) != 2 or not 0 <= self.hidden[0] <= self.hidden[1] <= 1:
+      raise InputError(f"hidden={self.hidden}: two shares are meant, 0 ≤ least ≤ largest ≤ 1")
     object.__setattr__(self, "network", self.network.with_vocabulary(self.vocabulary.size))
 
   @property
@@ -74,7 +83,7 @@ class SingSong:
 
   @property
   def module(self) -> EncoderDecoder:
-    return EncoderDecoder(self.network)
+    return EncoderDecoder(self.network, self._clock)
 
   @property
   def axis_sizes(self) -> dict[str, int]:
@@ -103,10 +112,13 @@ class SingSong:
       in nats per token.
     """
     rngs = None if dropout_rng is None else {"dropout": dropout_rng}
+    decoder_inputs = batch["decoder_input_tokens"]
+    if any(self.hidden) and dropout_rng is not None:
+      decoder_inputs = self._partly_hidden(decoder_inputs, jax.random.fold_in(dropout_rng, _HIDING))
     logits = self.module.apply(
       {"params": params},
       batch["encoder_input_tokens"],
-      batch["decoder_input_tokens"],
+      decoder_inputs,
       enable_dropout=dropout_rng is not None,
       rngs=rngs,
     )  # [B, T, V]
@@ -120,6 +132,16 @@ class SingSong:
       block_size=block_size,
       groups=self._groups,
     )
+
+  def _partly_hidden(self, tokens: jax.Array, rng: jax.Array) -> jax.Array:
+    """`tokens [B, T]` with BOS in random places: of each row a share of its semantic and one of its coarse
+    ids, drawn apart, between those of `hidden`.
+    """
+    of_row, of_token = jax.random.split(rng)
+    shares = jax.random.uniform(of_row, (len(tokens), 2), minval=self.hidden[0], maxval=self.hidden[1])
+    # A decoder's input is the target of the position before.
+    stream = (np.arange(tokens.shape[1]) > self.target_layout.semantic_length).astype(int)
+    return jnp.where(jax.random.uniform(of_token, tokens.shape) < shares[:, stream], BOS_ID, tokens)
 
   def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a training batch: what `loss` takes."""
@@ -191,6 +213,7 @@ class SingSong:
       max_length=self.target_layout.length,
       encoded=self.module.apply({"params": params}, tokens, method="encode"),
       encoder_mask=tokens > 0,
+      clock=self._clock,
     )
 
   def generation_bytes(self, rows: int) -> int:
@@ -203,7 +226,8 @@ class SingSong:
 
   def describe(self) -> dict[str, Any]:
     """All settings, as JSON values."""
-    return {"system": self.name, **dataclasses.asdict(self), "network": self.network.describe()}
+    settings = {**dataclasses.asdict(self), "hidden": list(self.hidden)}
+    return {"system": self.name, **settings, "network": self.network.describe()}
 
   @classmethod
   def from_description(cls, description: dict[str, Any]) -> "SingSong":
@@ -213,6 +237,12 @@ class SingSong:
     settings["vocabulary"] = Vocabulary(**settings["vocabulary"])
     settings["geometry"] = Geometry(**settings["geometry"])
     return cls(**settings)
+
+  @functools.cached_property
+  def _clock(self) -> Clock | None:
+    if not self.network.time_slopes:
+      return None
+    return Clock(tuple(self.input_layout.seconds.tolist()), tuple(self.target_layout.seconds.tolist()))
 
   @property
   def legal_blocks(self) -> tuple[np.ndarray, np.ndarray]:

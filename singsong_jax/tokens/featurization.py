@@ -101,6 +101,16 @@ class SequenceLayout:
     """`legal_block(t).size` for every position t: int32 `[length]`."""
     return np.array([self.legal_block(t).size for t in range(self.length)], np.int32)
 
+  @functools.cached_property
+  def seconds(self) -> np.ndarray:
+    """The middle of what every position stands for, in seconds of the window: float32 `[length]`."""
+    frames = np.arange(self.geometry.acoustic_frames), np.arange(self.geometry.semantic_frames)
+    coarse = (frames[0] + 0.5) / self.geometry.acoustic_rate_hz
+    parts = [(frames[1] + 0.5) / self.geometry.semantic_rate_hz] if "s" in self.streams else []
+    if "a" in self.streams:
+      parts.append(np.repeat(coarse, self.vocabulary.num_coarse_levels))
+    return np.concatenate(parts).astype(np.float32)
+
   def encode(self, semantic: np.ndarray, acoustic: np.ndarray) -> np.ndarray:
     """Codes to ids.
 

@@ -12,6 +12,7 @@ from singsong_jax.networks.cached_decoder import CachedDecoder, cache_bytes
 from singsong_jax.networks.config import POSITION_SCHEMES
 from singsong_jax.networks.decoder_only import DecoderOnly, DecoderOnlyConfig
 from singsong_jax.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from singsong_jax.networks.positions import Clock
 
 SIZES = dict(
   vocab_size=30, emb_dim=16, num_heads=2, head_dim=8, mlp_dim=24, num_decoder_layers=2, dtype="float32"
@@ -19,19 +20,26 @@ SIZES = dict(
 RNG = np.random.default_rng(0)
 ENCODER = jnp.asarray(RNG.integers(2, 30, (3, 7))).at[1, 4:].set(0)
 TOKENS = jnp.asarray(RNG.integers(2, 30, (6, 11)))
+CLOCK = Clock(tuple(0.1 * i for i in range(7)), (0.0, 0.1, 0.2, 0.3, 0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3))
 
 
 def encoder_decoder(samples=1, **changes):
   """(logits of all positions, the cached decoder), of rows that are `samples` per encoder row."""
   config = EncoderDecoderConfig(num_encoder_layers=1, **SIZES | changes)
-  module = EncoderDecoder(config)
+  module = EncoderDecoder(config, CLOCK)
   tokens, encoder = TOKENS[: 3 * samples], jnp.repeat(ENCODER, samples, axis=0)
   params = jax.jit(functools.partial(module.init, enable_dropout=False))(jax.random.key(0), encoder, tokens)
   params = params["params"]
   logits = module.apply({"params": params}, encoder, tokens, enable_dropout=False)
   encoded = module.apply({"params": params}, ENCODER, method="encode")
   return logits, CachedDecoder(
-    config, params, rows=len(tokens), max_length=11, encoded=encoded, encoder_mask=ENCODER > 0
+    config,
+    params,
+    rows=len(tokens),
+    max_length=11,
+    encoded=encoded,
+    encoder_mask=ENCODER > 0,
+    clock=CLOCK,
   )
 
 
@@ -67,6 +75,16 @@ def test_cached_logits_equal_the_full_forward_pass(make, scheme, steps):
 def test_rows_share_their_encoder_row():
   expected, decoder = encoder_decoder(samples=2)
   np.testing.assert_allclose(cached_logits(decoder, TOKENS, [3, 1, 7]), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("scheme", POSITION_SCHEMES)
+@pytest.mark.parametrize("samples", [1, 2])
+def test_attention_that_falls_with_time(samples, scheme):
+  expected, decoder = encoder_decoder(samples, time_slopes=(2.0, 30.0), position_scheme=scheme)
+  without, _ = encoder_decoder(samples, position_scheme=scheme)
+  assert float(jnp.abs(expected - without).max()) > 0.01
+  found = cached_logits(decoder, TOKENS[: len(expected)], [3, 1, 7])
+  np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_unwritten_positions_are_not_read():

@@ -160,6 +160,8 @@ def test_bfloat16_activations_keep_float32_parameters_and_logits():
   "settings, message",
   [
     ({"position_scheme": "rotary"}, "rotary"),
+    ({"time_slopes": (1.0,)}, "for each of the 2 heads"),
+    ({"time_slopes": (1.0, -1.0)}, "one \\(≥ 0\\) for each"),
     ({"emb_dim": 15}, "15"),
     ({"dropout_rate": 1.0}, "1.0"),
     ({"mlp_activations": ("gleu",)}, "gleu"),

@@ -51,3 +51,17 @@ def test_bias_of_a_single_position():
   module = positions.RelativePositionBias(3, True, np.dtype("float32"))
   bias, params = module.init_with_output(jax.random.key(0), 1)
   np.testing.assert_array_equal(bias[0, :, 0, 0], nn.meta.unbox(params)["params"]["rel_embedding"][:, 0])
+
+
+def test_a_clock_by_hand():
+  """Vocals at 0.5 and 1.5 s; targets at 0.5 and 1.5 s, then one at 0.25 s; two heads."""
+  clock = positions.Clock((0.5, 1.5), (0.5, 1.5, 0.25))
+  slopes = (1.0, 4.0)
+  np.testing.assert_array_equal(clock.encoder(slopes, 2), [[[0, -1], [-1, 0]], [[0, -4], [-4, 0]]])
+  across = clock.across(slopes, 0, 3, 2)
+  np.testing.assert_array_equal(across[0], [[0, -1], [-1, 0], [-0.25, -1.25]])
+  np.testing.assert_array_equal(across[1], 4 * across[0])
+  # Inputs are the targets before: the beginning at 0 s, then 0.5 and 1.5 s.
+  itself = clock.decoder(slopes, 0, 3, 3)
+  np.testing.assert_array_equal(itself[0], [[-0.5, 0, -1], [-1.5, -1, 0], [-0.25, -0.25, -1.25]])
+  np.testing.assert_array_equal(clock.decoder(slopes, 1, 2, 3), itself[:, 1:])

@@ -436,3 +436,48 @@ def test_gin_builds_it():
     gin.clear_config()
   assert system == SingSong(network=NETWORK, features="a_sa")
   assert hash(system) == hash(SingSong(network=NETWORK, features="a_sa"))
+
+
+def test_hiding_is_for_training_alone_and_leaves_the_rest_as_it_is():
+  plain, hiding = toy(), dataclasses.replace(toy(), hidden=(0.5, 0.5))
+  batch, params, key = batch_for(plain, 8), params_of(plain), jax.random.key(3)
+  for system in (plain, hiding):
+    assert float(system.loss(params, batch, None)[0]) == float(plain.loss(params, batch, None)[0])
+  assert float(hiding.loss(params, batch, key)[0]) != float(plain.loss(params, batch, key)[0])
+  tokens = batch["decoder_input_tokens"]
+  seen = np.asarray(hiding._partly_hidden(jnp.asarray(tokens), key))
+  assert set(np.unique(seen[seen != tokens])) == {BOS_ID}
+  assert 0.25 < (seen != tokens).mean() < 0.75
+
+
+def test_streams_are_hidden_apart():
+  """Of a row's two shares one is often large and the other small."""
+  system = dataclasses.replace(toy(), hidden=(0.0, 1.0), geometry=Geometry(window_seconds=8.0))
+  tokens = jnp.full((64, system.target_layout.length), 5)
+  seen = np.asarray(system._partly_hidden(tokens, jax.random.key(1))) != 5
+  border = system.target_layout.semantic_length + 1
+  semantic, coarse = seen[:, :border].mean(axis=1), seen[:, border:].mean(axis=1)
+  assert abs(np.corrcoef(semantic, coarse)[0, 1]) < 0.4
+  assert max(semantic) > 0.8 and min(semantic) < 0.2
+
+
+@pytest.mark.parametrize("hidden", [(0.5, 0.2), (0.0, 1.5), (0.5,)])
+def test_impossible_shares_are_errors(hidden):
+  with pytest.raises(InputError, match="two shares"):
+    dataclasses.replace(toy(), hidden=hidden)
+
+
+def test_attention_in_time_samples_what_the_whole_network_prefers():
+  network = dataclasses.replace(NETWORK, time_slopes=(1.0, 20.0))
+  system = dataclasses.replace(toy(), network=network, hidden=(0.0, 0.5))
+  assert system_from_description(json.loads(json.dumps(system.describe()))) == system
+  batch, params = batch_for(system), params_of(system)
+  ids = np.asarray(system.generate(params, batch, jax.random.key(0), SamplingOptions(greedy=True), samples=2))
+  bos = np.full((len(ids), 1), BOS_ID, np.int32)
+  seen = {
+    "encoder_input_tokens": np.repeat(batch["encoder_input_tokens"], 2, axis=0),
+    "decoder_input_tokens": np.concatenate([bos, ids[:, :-1]], axis=1),
+  }
+  logits = np.asarray(full_forward(system, params, seen))
+  for t, (start, size) in enumerate(zip(*system.legal_blocks, strict=True)):
+    np.testing.assert_array_equal(ids[:, t], start + logits[:, t, start : start + size].argmax(axis=-1))

@@ -38,6 +38,13 @@ def test_legal_blocks_of_the_papers_target(position, start, stop):
   assert layouts("s_sa")[1].legal_block(position) == Block(start, stop)
 
 
+def test_when_positions_sound():
+  seconds = layouts("s_sa")[1].seconds
+  np.testing.assert_allclose(seconds[[0, 1, 249]], [0.02, 0.06, 9.98], atol=1e-6)
+  np.testing.assert_allclose(seconds[[250, 253, 254, 2249]], [0.01, 0.01, 0.03, 9.99], atol=1e-6)
+  assert [len(layouts(name)[0].seconds) for name in ("s_sa", "a_a", "sa_a")] == [250, 2000, 2250]
+
+
 def test_acoustic_only_targets_start_at_coarse_level_0():
   assert [layouts("sa_a")[1].legal_block(t).start for t in range(5)] == [1026, 2050, 3074, 4098, 1026]
 
