@@ -36,10 +36,12 @@ from singsong_jax.evaluation.songs import find_songs
 from singsong_jax.evaluation.table import Table, compare, embed_clips
 from singsong_jax.inference.accompanist import Accompanist
 from singsong_jax.inference.compiled import keep_compiled_programs
-from singsong_jax.inference.models import load_models
+from singsong_jax.inference.models import DEFAULT_MODEL, load_models
 
 _SONGS = flags.DEFINE_string("songs", None, "folder of NAME/vocals.wav and NAME/instrumental.wav")
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "the model that accompanies --songs")
+_MODEL_DIR = flags.DEFINE_string(
+  "model_dir", None, "accompanies --songs (default: what comes with the package)"
+)
 _STEP = flags.DEFINE_integer("step", None, "its checkpoint (default: the newest)")
 _SEPARATOR = flags.DEFINE_string("separator", "repet", "of the separated vocals; docs/data.md")
 _REFERENCES = flags.DEFINE_string("references", None, "folder of real mixes")
@@ -108,9 +110,7 @@ def summary(table: Table) -> str:
 
 def _of_folders() -> _Sets:
   if not (_REFERENCES.value and _VOCALS.value and _INSTRUMENTALS.value):
-    raise InputError(
-      "give --songs and --model_dir, or --references, --vocals and --instrumentals; --helpshort tells more"
-    )
+    raise InputError("give --songs, or --references, --vocals and --instrumentals; --helpshort tells more")
   vocals, references = find_clips(_VOCALS.value), find_clips(_REFERENCES.value)
   mixes = {
     name: Mixes.pair(vocals, find_clips(folder), f"--instrumentals={name}={folder}")
@@ -120,14 +120,14 @@ def _of_folders() -> _Sets:
 
 
 def _of_model() -> _Sets:
-  if not (_SONGS.value and _MODEL_DIR.value):
-    raise InputError("--songs and --model_dir belong together")
+  if not _SONGS.value:
+    raise InputError("--model_dir accompanies --songs: give them, too")
   if _REFERENCES.value or _VOCALS.value or _INSTRUMENTALS.value:
     raise InputError("--songs has references, vocals and instrumentals: give it, or the others")
   songs = find_songs(_SONGS.value)
   check_halves(len(songs))  # before hours of generating
   separator = get_separator(_SEPARATOR.value)
-  models = load_models(_MODEL_DIR.value, _STEP.value)
+  models = load_models(_MODEL_DIR.value or DEFAULT_MODEL, _STEP.value)
   output = files.make_folder(_OUTPUT_DIR.value)
   making.claim(
     output,

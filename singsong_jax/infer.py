@@ -1,11 +1,14 @@
 """A vocal in, an instrumental and a mix out.
 
-  python -m singsong_jax.infer --vocals=voice.wav --model_dir=demo/model --output_dir=out
+  python -m singsong_jax.infer --vocals=voice.wav --output_dir=out
+  python -m singsong_jax.infer --vocals=voice.wav --model_dir=MODEL --output_dir=out
 
+The first plays with the tiny model that comes with the package and knows the demo's synthetic songs only.
 Writes `instrumental.wav`, `mix.wav`, `picture.png` and `accompaniment.json` into the output folder; of a
 folder of voices, into a folder for each. The same command goes on where a killed one was.
 """
 
+import dataclasses
 import pathlib
 
 from absl import flags
@@ -16,14 +19,17 @@ from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.inference.accompanist import Accompanist
 from singsong_jax.inference.compiled import keep_compiled_programs
 from singsong_jax.inference.folders import accompany_all, voices_in
+from singsong_jax.inference.models import DEFAULT_MODEL
+from singsong_jax.inference.sampling_flags import chosen_options
 from singsong_jax.inference.settings import Settings
 from singsong_jax.inference.vocals import Vocals, check_vocals
 
-_DEFAULTS, _FINE_DEFAULTS = Settings.options, Settings.fine_options
 _VOCALS = flags.DEFINE_string(
   "vocals", None, "audio file with the voice: wav, flac, mp3 or ogg; or a folder of them", required=True
 )
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
+_MODEL_DIR = flags.DEFINE_string(
+  "model_dir", str(DEFAULT_MODEL), "folder that a training run or export_model wrote"
+)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "folder for the results", required=True)
 _STEP = flags.DEFINE_integer("step", None, "checkpoint to use (default: the newest)")
 _FINE_MODEL_DIR = flags.DEFINE_string(
@@ -34,22 +40,8 @@ _FINE_MODEL_DIR = flags.DEFINE_string(
 _SKIP_FINE = flags.DEFINE_bool("skip_fine", False, "decode the coarse codes alone")
 _SAMPLES = flags.DEFINE_integer("samples", 1, "accompaniments to make of the same vocals")
 _SEED = flags.DEFINE_integer("seed", 0, "of the noise and the sampling", lower_bound=0, upper_bound=2**32 - 1)
-_TEMPERATURE = flags.DEFINE_float("temperature", _DEFAULTS.temperature, "of semantic and coarse codes")
-_FINE_TEMPERATURE = flags.DEFINE_float("fine_temperature", _FINE_DEFAULTS.temperature, "of fine codes")
-_TOP_K = flags.DEFINE_integer(
-  "top_k", _DEFAULTS.top_k, "sample semantic and coarse codes among the k likeliest; 0: among all"
-)
-_TOP_P = flags.DEFINE_float(
-  "top_p",
-  _DEFAULTS.top_p,
-  "sample them among the likeliest that sum to this probability; 1: among all",
-)
-_GREEDY = flags.DEFINE_bool("greedy", _DEFAULTS.greedy, "take the likeliest code at every position")
-_GUIDANCE_SCALE = flags.DEFINE_float(
-  "guidance_scale",
-  _DEFAULTS.guidance_scale,
-  "above 1: away from what the model plays for silence; 1: off. Takes twice the time",
-)
+_FINE_TEMPERATURE = flags.DEFINE_float("fine_temperature", Settings.fine_options.temperature, "of fine codes")
+_GREEDY = flags.DEFINE_bool("greedy", False, "take the likeliest code at every position")
 _OVERLAP_SECONDS = flags.DEFINE_float(
   "overlap_seconds", None, "how much of its window each window repeats (default: half of it)"
 )
@@ -64,23 +56,18 @@ def main(_) -> None:
   folder = voices_in(vocals) if vocals.is_dir() else None
   if folder is None:
     _check(vocals)  # before the model is loaded
-  settings = Settings(
-    seed=_SEED.value,
-    samples=_SAMPLES.value,
-    options=SamplingOptions(
-      temperature=_TEMPERATURE.value,
-      greedy=_GREEDY.value,
-      top_k=_TOP_K.value,
-      top_p=_TOP_P.value,
-      guidance_scale=_GUIDANCE_SCALE.value,
-    ),
-    fine_options=SamplingOptions(temperature=_FINE_TEMPERATURE.value, greedy=_GREEDY.value),
-    overlap_seconds=_OVERLAP_SECONDS.value,
-    loudness_lufs=_LOUDNESS.value,
-  )
+  chosen_options(SamplingOptions())  # before the model is loaded, too
   keep_compiled_programs()
   model = Accompanist.from_checkpoint(
     _MODEL_DIR.value, _STEP.value, fine_model_dir=_FINE_MODEL_DIR.value, skip_fine=_SKIP_FINE.value
+  )
+  settings = Settings(
+    seed=_SEED.value,
+    samples=_SAMPLES.value,
+    options=dataclasses.replace(chosen_options(model.options), greedy=_GREEDY.value),
+    fine_options=SamplingOptions(temperature=_FINE_TEMPERATURE.value, greedy=_GREEDY.value),
+    overlap_seconds=_OVERLAP_SECONDS.value,
+    loudness_lufs=_LOUDNESS.value,
   )
 
   def accompany(voice: pathlib.Path, results: pathlib.Path) -> list[pathlib.Path]:

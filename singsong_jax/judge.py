@@ -19,19 +19,21 @@ from absl import flags
 
 from singsong_jax import cli, files
 from singsong_jax.audio.separation.base import get_separator
-from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.evaluation import judgement, making, verdict
 from singsong_jax.evaluation.retrieval import Library, Librosa, Madmom
 from singsong_jax.evaluation.songs import find_songs
 from singsong_jax.inference.accompanist import Accompanist
 from singsong_jax.inference.compiled import keep_compiled_programs
-from singsong_jax.inference.settings import Settings
+from singsong_jax.inference.models import DEFAULT_MODEL
+from singsong_jax.inference.sampling_flags import chosen_options
 
 _SONGS = flags.DEFINE_string("songs", None, "folder of songs with stems, to be judged on", required=True)
 _LIBRARY = flags.DEFINE_string(
   "library", None, "folder of songs, twice as long, for Random and Retrieval (default: without these rows)"
 )
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
+_MODEL_DIR = flags.DEFINE_string(
+  "model_dir", str(DEFAULT_MODEL), "folder that a training run or export_model wrote"
+)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "folder for the results", required=True)
 _SEPARATORS = flags.DEFINE_multi_string(
   "separator", [], "a row for vocals that it separates from the songs' mixes: repet, mdx:FILE …; docs/data.md"
@@ -44,13 +46,6 @@ _EARS = flags.DEFINE_enum(
   "ears", "librosa", ["librosa", "madmom"], "what Retrieval hears keys and tempi with"
 )
 _SEED = flags.DEFINE_integer("seed", 0, "of everything", lower_bound=0, upper_bound=2**31)
-_OPTIONS = Settings.options
-_TEMPERATURE = flags.DEFINE_float("temperature", _OPTIONS.temperature, "of semantic and coarse codes")
-_TOP_K = flags.DEFINE_integer("top_k", _OPTIONS.top_k, "sample among the k likeliest codes; 0: among all")
-_TOP_P = flags.DEFINE_float("top_p", _OPTIONS.top_p, "sample among those that sum to it; 1: among all")
-_GUIDANCE_SCALE = flags.DEFINE_float(
-  "guidance_scale", _OPTIONS.guidance_scale, "above 1: away from what is played for silence"
-)
 
 
 def main(_) -> None:
@@ -59,12 +54,7 @@ def main(_) -> None:
   artefacts |= {f"noise of {sigma:g}": making.noised(sigma) for sigma in _NOISE.value}
   keep_compiled_programs()
   accompanist = Accompanist.from_checkpoint(_MODEL_DIR.value)
-  options = SamplingOptions(
-    temperature=_TEMPERATURE.value,
-    top_k=_TOP_K.value,
-    top_p=_TOP_P.value,
-    guidance_scale=_GUIDANCE_SCALE.value,
-  )
+  options = chosen_options(accompanist.options)
   output = files.make_folder(_OUTPUT_DIR.value)
   run = {
     "songs": str(pathlib.Path(_SONGS.value).absolute()),

@@ -107,7 +107,7 @@ def test_paths_are_the_callers(checkout, tmp_path):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ("--size=huge", "there is no gin/size/huge.gin; choose one of base large small tiny xl"),
+    ("--size=huge", "there is no gin/size/huge.gin; choose one of base large mini small tiny xl"),
     ("--system=fine --size=xl", "there is no gin/size/fine/xl.gin; choose one of base tiny"),
     ("--vocals=clean --system=fine", "--vocals=clean: --system=fine has no vocals"),
     ("--system=fine --semantics=logmel", "--semantics=logmel: --system=fine has no semantics"),

@@ -40,14 +40,14 @@ def find_clips(folder: str | os.PathLike) -> Clips:
   return found
 
 
-def named_folders(arguments: Sequence[str]) -> dict[str, str]:
-  """Name → folder of `--instrumentals=NAME=FOLDER`, as often as it was given. Raises InputError for anything
+def named_folders(arguments: Sequence[str], flag: str = "instrumentals") -> dict[str, str]:
+  """Name → folder of `--flag=NAME=FOLDER`, as often as it was given. Raises InputError for anything
   else."""
   named: dict[str, str] = {}
   for argument in arguments:
     name, equals, folder = argument.partition("=")
     if not equals or not name or not folder or name in named:
-      raise InputError(f"--instrumentals={argument}: write NAME=FOLDER, each NAME once")
+      raise InputError(f"--{flag}={argument}: write NAME=FOLDER, each NAME once")
     named[name] = folder
   return named
 

@@ -22,7 +22,7 @@ from singsong_jax.tokens.featurization import NOISE_SIGMA, SequenceLayout
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Likelihood:
-  """Means over all coarse codes.
+  """Means over all coarse codes; over the semantic ones where a model makes no others.
 
   Attributes:
     nll, nll_masked: nats per code.
@@ -82,7 +82,8 @@ def likelihood(models: Models, rows: Iterable[dict[str, np.ndarray]], batch_size
   """Of clips as `encode` gives them. Raises InputError for none."""
   system: SingSong = models.coarse.system
   evaluate = jax.jit(lambda params, batch: system.loss(params, batch, None)[1])
-  sums = {name: np.zeros(2) for name in ("nll_coarse", "nll_coarse_masked")}
+  stage = "coarse" if system.target_layout.coarse_length else "semantic"
+  sums = {name: np.zeros(2) for name in (f"nll_{stage}", f"nll_{stage}_masked")}
   windows = 0
   for batch, real in _batches(rows, batch_size):
     windows += real

@@ -17,7 +17,6 @@ from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation.songs import Song
 from singsong_jax.inference.accompanist import Accompanist
-from singsong_jax.inference.settings import Settings
 
 # Vocals, float32 [samples], their rate, a seed → instrumental, float32 [samples] at the same rate.
 Accompany = Callable[[np.ndarray, int, int], np.ndarray]
@@ -75,7 +74,7 @@ def claim(folder: pathlib.Path, run: dict[str, Any]) -> None:
   files.write_json(path, run)
 
 
-def accompany_with(accompanist: Accompanist, options: SamplingOptions = Settings.options) -> Accompany:
+def accompany_with(accompanist: Accompanist, options: SamplingOptions | None = None) -> Accompany:
   """A model as the function that rows are made with."""
   return lambda vocals, rate_hz, seed: (
     accompanist.accompany(vocals, rate_hz, seed=seed, options=options).instrumental

@@ -14,7 +14,7 @@ from singsong_jax.audio.tracks import ArrayTrack
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
 from singsong_jax.inference.job import Job
-from singsong_jax.inference.models import Models, load_models
+from singsong_jax.inference.models import DEFAULT_MODEL, Models, load_models
 from singsong_jax.inference.output_folder import write_accompaniment
 from singsong_jax.inference.settings import Settings
 from singsong_jax.inference.vocals import Vocals, check_vocals
@@ -46,7 +46,7 @@ class Accompanist:
   @classmethod
   def from_checkpoint(
     cls,
-    model_dir: str | os.PathLike,
+    model_dir: str | os.PathLike = DEFAULT_MODEL,
     step: int | None = None,
     *,
     fine_model_dir: str | os.PathLike | None = None,
@@ -54,6 +54,11 @@ class Accompanist:
   ) -> "Accompanist":
     """Loads a model directory; `models.load_models` tells of the arguments and of what is raised."""
     return cls(load_models(model_dir, step, fine_model_dir=fine_model_dir, skip_fine=skip_fine))
+
+  @property
+  def options(self) -> SamplingOptions:
+    """What the model is best played with; the paper's, where its folder tells nothing."""
+    return self._models.options
 
   def describe(self) -> dict[str, Any]:
     """JSON: the models and tokenisers it plays with."""
@@ -66,7 +71,7 @@ class Accompanist:
     *,
     seed: int = 0,
     samples: int = 1,
-    options: SamplingOptions = Settings.options,
+    options: SamplingOptions | None = None,
     fine_options: SamplingOptions = Settings.fine_options,
     overlap_seconds: float | None = None,
     loudness_lufs: float | None = None,
@@ -76,7 +81,8 @@ class Accompanist:
     Args:
       waveform: vocals, float `[channels, n]`, 1 or 2 channels, full scale ±1; or `[n]`.
       sample_rate_hz: its rate.
-      seed, samples, options, fine_options, overlap_seconds, loudness_lufs: see `Settings`.
+      options: of semantic and coarse codes; None is what the model is best played with.
+      seed, samples, fine_options, overlap_seconds, loudness_lufs: see `Settings`.
 
     Raises:
       InputError: vocals that are too short, silent, not finite, not floats or of more than two channels, or
@@ -85,7 +91,7 @@ class Accompanist:
     settings = Settings(
       seed=seed,
       samples=samples,
-      options=options,
+      options=options or self.options,
       fine_options=fine_options,
       overlap_seconds=overlap_seconds,
       loudness_lufs=loudness_lufs,

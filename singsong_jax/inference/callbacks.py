@@ -21,10 +21,10 @@ AudibleCodes = Callable[[Any, Params, Batch, jax.Array], dict[str, np.ndarray]]
 
 @gin.configurable
 def singsong_codes(system: SingSong, params: Params, batch: Batch, keys: jax.Array) -> dict[str, np.ndarray]:
-  """The accompaniment as it is generated and as it is: coarse codes `[B, frames, 4]`."""
+  """The accompaniment as it is generated and as it is: codes to hear `[B, frames, levels]`."""
   generated = system.generate(params, batch, keys)
   ids = {"generated": generated, "reference": batch["decoder_target_tokens"]}
-  return {name: system.target_layout.decode(np.asarray(array))[1] for name, array in ids.items()}
+  return {name: system.target_layout.decode_heard(np.asarray(array)) for name, array in ids.items()}
 
 
 @gin.configurable
@@ -68,7 +68,8 @@ class AudioSamples:
       return
     rows = {name: array[: self._num_samples] for name, array in eval_batch.items()}
     keys = jax.random.split(jax.random.key(self._seed), len(rows["decoder_target_tokens"]))
-    codec = self._tokenizers.codec
+    streams = self._system.target_layout.streams if isinstance(self._system, SingSong) else "a"
+    codec = self._tokenizers.heard_through(streams)
     audios = {
       name: np.clip(codec.decode(codes), -1, 1)[..., None]  # [B, samples, 1]
       for name, codes in self._codes(self._system, params, rows, keys).items()

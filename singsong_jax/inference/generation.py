@@ -46,9 +46,9 @@ class CoarseStage:
   def run(
     self, windows: Iterable[Mapping[int, np.ndarray]], num_windows: int, store: TokenStore
   ) -> CodeStream:
-    """Windows of the vocal, as `_encode` takes them, to coarse codes `[samples, frames, levels]`."""
+    """Windows of the vocal, as `_encode` takes them, to the codes to hear `[samples, frames, levels]`."""
     bounds = self._windows.boundaries(num_windows)
-    seconds = np.diff(bounds) / self._system.target_layout.geometry.acoustic_rate_hz  # [windows]
+    seconds = np.diff(bounds) / self._system.target_layout.heard_rate_hz  # [windows]
     done = sum(seconds[i] for i in range(num_windows) if _window_name(i) in store)
     with progress_bar("semantic and coarse codes", sum(seconds), done) as bar:
       for i, waveforms in enumerate(windows):

@@ -10,7 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+import singsong_jax
+from singsong_jax import files
 from singsong_jax.codecs.base import Codec
+from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
 from singsong_jax.inference.tokenizers import FOLDER, Tokenizers, load_tokenizers
 from singsong_jax.systems import system_from_description
@@ -21,6 +24,9 @@ from singsong_jax.training.descriptions import MODEL_FILE
 from singsong_jax.training.exported import is_exported, load_exported
 
 FINE_FOLDER = "fine"  # in a model directory: that of its fine stage
+SAMPLING_FILE = "sampling.json"  # in an exported one: fields of `SamplingOptions`
+# Comes with the package: tiny, and of the demo's songs; its card stands beside it.
+DEFAULT_MODEL = pathlib.Path(singsong_jax.__file__).parent / "pretrained" / "singsong"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,6 +60,7 @@ class Models:
     coarse: of `SingSong`.
     fine: of `Fine`; None leaves the coarse codes as they are.
     folder: where the coarse model came from.
+    options: what it is best played with.
 
   Raises:
     InputError: they do not fit together.
@@ -63,29 +70,34 @@ class Models:
   fine: Model | None
   tokenizers: Tokenizers
   folder: pathlib.Path
+  options: SamplingOptions = SamplingOptions()
 
   def __post_init__(self):
     self.tokenizers.check(self.coarse.system.target_layout)
+    self.codec  # noqa: B018 (raises where nothing could be heard)
     if self.fine:
       system = self.coarse.system
+      if "a" not in system.target_layout.streams:
+        raise InputError("a fine stage refines coarse codes, and this model makes none; skip it")
       self.fine.system.layout.check_fits(system.vocabulary, system.geometry)
 
   @property
   def codec(self) -> Codec:
-    return self.tokenizers.codec
+    """What is heard comes out of it."""
+    return self.tokenizers.heard_through(self.coarse.system.target_layout.streams)
 
   def describe(self) -> dict[str, Any]:
     """JSON."""
     return {
       "model": self.coarse.describe(),
       "fine_model": self.fine.describe() if self.fine else None,
-      "codec": self.codec.fingerprint(),
+      "codec": self.tokenizers.codec.fingerprint(),
       "semantics": self.tokenizers.semantics.fingerprint(),
     }
 
 
 def load_models(
-  model_dir: str | os.PathLike,
+  model_dir: str | os.PathLike = DEFAULT_MODEL,
   step: int | None = None,
   *,
   fine_model_dir: str | os.PathLike | None = None,
@@ -107,9 +119,10 @@ def load_models(
   folder = pathlib.Path(model_dir)
   coarse = _load(folder, step, SingSong, "--fine_model_dir takes one of the fine stage")
   tokenizers = load_tokenizers(folder / FOLDER)
+  options = _read_options(folder / SAMPLING_FILE)
   fine_folder = pathlib.Path(fine_model_dir or folder / FINE_FOLDER)
   if skip_fine or not (fine_model_dir or (fine_folder / MODEL_FILE).exists()):
-    return Models(coarse, None, tokenizers, folder)
+    return Models(coarse, None, tokenizers, folder, options)
   fine = _load(fine_folder, None, Fine, "--model_dir takes one of SingSong")
   prints = [t.codec.fingerprint() for t in (tokenizers, load_tokenizers(fine_folder / FOLDER))]
   if prints[0] != prints[1]:
@@ -117,7 +130,16 @@ def load_models(
       f"{fine_folder} was trained with another codec ({prints[1][:12]}) than {folder} ({prints[0][:12]}); "
       "give a fine stage trained on the same data, or skip it"
     )
-  return Models(coarse, fine, tokenizers, folder)
+  return Models(coarse, fine, tokenizers, folder, options)
+
+
+def _read_options(path: pathlib.Path) -> SamplingOptions:
+  if not path.exists():
+    return SamplingOptions()
+  try:
+    return SamplingOptions(**files.read_json(path))
+  except TypeError as error:
+    raise InputError(f"{path}: {error}") from error
 
 
 def _load(folder: pathlib.Path, step: int | None, kind: type, advice: str) -> Model:

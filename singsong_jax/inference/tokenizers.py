@@ -22,6 +22,21 @@ class Tokenizers:
   codec: Codec
   semantics: SemanticEncoder
 
+  def heard_through(self, streams: str) -> Codec:
+    """What makes sound of a target of those streams: the codec, or what semantic codes alone are heard with.
+
+    Raises:
+      InputError: there are semantic codes alone, and their encoder cannot play them.
+    """
+    if "a" in streams:
+      return self.codec
+    if not hasattr(self.semantics, "decode"):
+      raise InputError(
+        f"the model makes semantic codes alone, which {self.semantics.name} cannot play; those of logmel can "
+        "be heard, or train one that makes acoustic codes, too: --features=s_sa"
+      )
+    return self.semantics  # type: ignore[return-value]
+
   def check(self, layout: SequenceLayout) -> None:
     """Raises InputError where rates or code book sizes differ from what the model was built for.
 

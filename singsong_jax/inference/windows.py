@@ -59,8 +59,8 @@ class SlidingWindows:
 
   @property
   def hop_frames(self) -> int:
-    """Acoustic frames that a later window adds."""
-    return self.layout.geometry.acoustic_frames - self._acoustic_overlap
+    """Frames of what is heard that a later window adds."""
+    return self._window_frames - self._overlap_frames
 
   @property
   def _semantic_overlap(self) -> int:
@@ -68,12 +68,17 @@ class SlidingWindows:
     return round(self.overlap_seconds * self.layout.geometry.semantic_rate_hz) if has_semantic else 0
 
   @property
-  def _acoustic_overlap(self) -> int:
-    return round(self.overlap_seconds * self.layout.geometry.acoustic_rate_hz)
+  def _window_frames(self) -> int:
+    return round(self.layout.geometry.window_seconds * self.layout.heard_rate_hz)
+
+  @property
+  def _overlap_frames(self) -> int:
+    return round(self.overlap_seconds * self.layout.heard_rate_hz)
 
   @property
   def _coarse_overlap(self) -> int:
-    return self._acoustic_overlap * self.layout.vocabulary.num_coarse_levels
+    has_coarse = "a" in self.layout.streams
+    return self._overlap_frames * self.layout.vocabulary.num_coarse_levels if has_coarse else 0
 
   def starts(self, num_samples: int) -> list[int]:
     """First samples of the windows that cover a vocal of `num_samples`."""
@@ -81,8 +86,7 @@ class SlidingWindows:
 
   def boundaries(self, num_windows: int) -> list[int]:
     """First frame that each window adds to the stream, and the stream's length: `num_windows + 1`."""
-    first = self.layout.geometry.acoustic_frames
-    return [0, *(first + i * self.hop_frames for i in range(num_windows))]
+    return [0, *(self._window_frames + i * self.hop_frames for i in range(num_windows))]
 
   def forced_spans(self, window: int) -> tuple[tuple[int, int], ...]:
     """Half-open spans of positions that `window` is given."""
@@ -103,15 +107,14 @@ class SlidingWindows:
     return given
 
   def added_codes(self, ids: np.ndarray, window: int) -> np.ndarray:
-    """Coarse codes that `window` adds to the stream: ids `[..., T]` to `[..., frames, coarse levels]`."""
-    _, coarse = self.layout.decode(ids)
-    return coarse[..., self._acoustic_overlap if window else 0 :, :]
+    """Codes that `window` adds to the stream that is heard: ids `[..., T]` to `[..., frames, levels]`."""
+    return self.layout.decode_heard(ids)[..., self._overlap_frames if window else 0 :, :]
 
 
 def _overlap_step(layout: SequenceLayout) -> float:
   """The shortest time, in seconds, that is a whole number of frames of all streams of a target."""
   geometry = layout.geometry
-  rates_hz = [geometry.sample_rate_hz, geometry.acoustic_rate_hz]
+  rates_hz = [geometry.sample_rate_hz, layout.heard_rate_hz]
   if "s" in layout.streams:
     rates_hz.append(geometry.semantic_rate_hz)
   periods = [1 / Fraction(rate_hz).limit_denominator(10**6) for rate_hz in rates_hz]

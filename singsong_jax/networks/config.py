@@ -104,6 +104,8 @@ class TransformerConfig:
     """As JSON values: all settings of the model, none of the machine it is trained on."""
     settings = {**dataclasses.asdict(self), "mlp_activations": list(self.mlp_activations)}
     settings["time_slopes"] = list(self.time_slopes)
+    if not self.time_slopes:
+      del settings["time_slopes"]  # descriptions of before there was a choice remain the same
     return {name: value for name, value in settings.items() if name not in MACHINE_SETTINGS}
 
   @classmethod

@@ -20,6 +20,7 @@ import scipy.signal
 from singsong_jax.audio import fitted_file, kmeans
 from singsong_jax.audio.checks import require_finite_samples
 from singsong_jax.errors import InputError
+from singsong_jax.semantics.sketch import sketch
 
 KIND = "logmel"
 
@@ -71,6 +72,8 @@ class LogMelEncoder(fitted_file.Stored):
   source: dict
 
   name = KIND
+  num_levels = 1  # of what `decode` takes
+  context_frames = 1
 
   @property
   def sample_rate_hz(self) -> int:
@@ -99,6 +102,33 @@ class LogMelEncoder(fitted_file.Stored):
     require_finite_samples(waveform)
     features = extract_features(waveform, self.settings, self.mel_filters, self.chroma_filters)
     return kmeans.nearest_centroid((features - self.mean) * self.scale, self.centroids)
+
+  def decode(self, codes: np.ndarray, first_frame: int = 0) -> np.ndarray:
+    """What codes say, as a sketch in tones and noise, for models that make no acoustic codes.
+
+    Args:
+      codes: int `[..., frames, 1]`.
+      first_frame: place of `codes` in a longer stream; pieces fit together as a codec's do.
+
+    Returns:
+      float32 `[..., frames · hop]`.
+
+    Raises:
+      InputError: codes out of range, or of more levels than one.
+    """
+    codes = np.asarray(codes)
+    if codes.shape[-1] != 1 or (codes.size and not 0 <= codes.min() <= codes.max() < self.num_codes):
+      raise InputError(
+        f"codes {codes.shape} span {codes.min()} … {codes.max()}: [frames, 1] of 0 … {self.num_codes - 1}"
+      )
+    if codes.ndim > 2:
+      return np.stack([self.decode(part, first_frame) for part in codes])
+    features = self.centroids[codes[:, 0]] / self.scale + self.mean
+    log_mel, shares = np.split(features, [self.settings.num_mels], axis=1)
+    settings = self.settings
+    return sketch(
+      log_mel, shares, self.mel_filters, settings.sample_rate_hz, settings.hop_samples, first_frame
+    )
 
   def _file(self) -> fitted_file.FittedFile:
     settings = dataclasses.asdict(self.settings)

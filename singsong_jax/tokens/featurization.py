@@ -11,7 +11,7 @@ paper's 10 s geometry:
     a_sa       [2000 coarse]               = 2000   [250 semantic; 2000 coarse] = 2250
     s_s        [250 semantic]              =  250   [250 semantic]              =  250
 
-The last is none of the paper's and makes no sound: the semantic codes alone, a ninth of the tokens of `s_sa`.
+The last is none of the paper's: the semantic codes alone, a ninth of the tokens of `s_sa`.
 
 Every position belongs to one block of the vocabulary: `semantic` while position < semantic frames,
 then coarse level `(position − semantic frames) mod 4`.
@@ -146,6 +146,22 @@ class SequenceLayout:
       flat = ids[..., self.semantic_length :]
       coarse = self.vocabulary.ids_to_coarse(interleave.unflatten(flat, self.vocabulary.num_coarse_levels))
     return semantic, coarse
+
+  def decode_heard(self, ids: np.ndarray) -> np.ndarray:
+    """Ids `[..., length]` to the codes there are to hear `[..., frames, levels]`.
+
+    The coarse ones; the semantic ones as a single level where the layout has no others.
+    """
+    semantic, coarse = self.decode(ids)
+    if coarse is not None:
+      return coarse
+    assert semantic is not None
+    return semantic[..., None]
+
+  @property
+  def heard_rate_hz(self) -> float:
+    """Frames per second of `decode_heard`."""
+    return self.geometry.acoustic_rate_hz if "a" in self.streams else self.geometry.semantic_rate_hz
 
   def _check_length(self, ids: np.ndarray) -> None:
     if ids.shape[-1] != self.length:

@@ -32,6 +32,16 @@ def test_the_papers_windows():
   assert windows.forced_spans(1) == windows.forced_spans(9) == ((0, 125), (250, 1250))
 
 
+def test_windows_of_semantic_codes_alone():
+  windows = SlidingWindows.make(layout("s"))
+  assert windows.boundaries(3) == [0, 250, 375, 500]
+  assert windows.forced_spans(1) == ((0, 125),)
+  ids = np.arange(2, 252)[None]
+  np.testing.assert_array_equal(windows.carry_over(ids)[0, :126], [*range(127, 252), 0])
+  np.testing.assert_array_equal(windows.added_codes(ids, 0)[0, :, 0], np.arange(250))
+  np.testing.assert_array_equal(windows.added_codes(ids, 1)[0, :, 0], np.arange(125, 250))
+
+
 @pytest.mark.parametrize(
   ("seconds", "windows"), [(0.5, 1), (10, 1), (10.0001, 2), (15, 2), (30, 5), (3600, 719)]
 )

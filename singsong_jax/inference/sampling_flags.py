@@ -1,0 +1,30 @@
+"""The flags of commands that sample; what is not given is as the model is best played."""
+
+import dataclasses
+
+from absl import flags
+
+from singsong_jax.decoding.sampling import SamplingOptions
+
+_FLAGS = {
+  "temperature": flags.DEFINE_float("temperature", None, "of semantic and coarse codes; 0.85 is the paper's"),
+  "top_k": flags.DEFINE_integer("top_k", None, "sample these among the k likeliest; 0: among all"),
+  "top_p": flags.DEFINE_float(
+    "top_p", None, "sample them among the likeliest that sum to this probability; 1: among all"
+  ),
+  "guidance_scale": flags.DEFINE_float(
+    "guidance_scale",
+    None,
+    "above 1: away from what the model plays for silence; 1: off. Takes twice the time",
+  ),
+  "coarse_temperature": flags.DEFINE_float(
+    "coarse_temperature", None, "of coarse codes after semantic ones (default: --temperature)"
+  ),
+  "guide_coarse": flags.DEFINE_bool("guide_coarse", None, "guide coarse codes after semantic ones, too"),
+}
+
+
+def chosen_options(defaults: SamplingOptions) -> SamplingOptions:
+  """`defaults` with what the flags say. Raises InputError where a flag is out of range."""
+  given = {name: flag.value for name, flag in _FLAGS.items() if flag.value is not None}
+  return dataclasses.replace(defaults, **given)

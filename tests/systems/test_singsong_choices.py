@@ -1,0 +1,103 @@
+"""What the paper does not have and `SingSong` may: hidden inputs, attention in time, sampling by stages."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from singsong_jax.decoding.sampling import SamplingOptions
+from singsong_jax.errors import InputError
+from singsong_jax.systems import system_from_description
+from singsong_jax.tokens.vocabulary import BOS_ID
+from singsong_jax.tokens.windows import Geometry
+from tests.systems.test_singsong import NETWORK, batch_for, full_forward, params_of, toy
+
+
+def test_hiding_is_for_training_alone_and_leaves_the_rest_as_it_is():
+  plain, hiding = toy(), dataclasses.replace(toy(), hidden=(0.5, 0.5))
+  batch, params, key = batch_for(plain, 8), params_of(plain), jax.random.key(3)
+  for system in (plain, hiding):
+    assert float(system.loss(params, batch, None)[0]) == float(plain.loss(params, batch, None)[0])
+  assert float(hiding.loss(params, batch, key)[0]) != float(plain.loss(params, batch, key)[0])
+  tokens = batch["decoder_input_tokens"]
+  seen = np.asarray(hiding._partly_hidden(jnp.asarray(tokens), key))
+  assert set(np.unique(seen[seen != tokens])) == {BOS_ID}
+  assert 0.25 < (seen != tokens).mean() < 0.75
+
+
+def test_streams_are_hidden_apart():
+  """Of a row's two shares one is often large and the other small."""
+  system = dataclasses.replace(toy(), hidden=(0.0, 1.0), geometry=Geometry(window_seconds=8.0))
+  tokens = jnp.full((64, system.target_layout.length), 5)
+  seen = np.asarray(system._partly_hidden(tokens, jax.random.key(1))) != 5
+  border = system.target_layout.semantic_length + 1
+  semantic, coarse = seen[:, :border].mean(axis=1), seen[:, border:].mean(axis=1)
+  assert abs(np.corrcoef(semantic, coarse)[0, 1]) < 0.4
+  assert max(semantic) > 0.8 and min(semantic) < 0.2
+
+
+@pytest.mark.parametrize("hidden", [(0.5, 0.2), (0.0, 1.5), (0.5,)])
+def test_impossible_shares_are_errors(hidden):
+  with pytest.raises(InputError, match="two shares"):
+    dataclasses.replace(toy(), hidden=hidden)
+
+
+def test_what_was_not_chosen_is_not_described():
+  description = toy().describe()
+  assert "hidden" not in description and "time_slopes" not in description["network"]
+  assert system_from_description(json.loads(json.dumps(description))) == toy()
+
+
+def test_attention_in_time_samples_what_the_whole_network_prefers():
+  network = dataclasses.replace(NETWORK, time_slopes=(1.0, 20.0))
+  system = dataclasses.replace(toy(), network=network, hidden=(0.0, 0.5))
+  assert system_from_description(json.loads(json.dumps(system.describe()))) == system
+  batch, params = batch_for(system), params_of(system)
+  ids = np.asarray(system.generate(params, batch, jax.random.key(0), SamplingOptions(greedy=True), samples=2))
+  bos = np.full((len(ids), 1), BOS_ID, np.int32)
+  seen = {
+    "encoder_input_tokens": np.repeat(batch["encoder_input_tokens"], 2, axis=0),
+    "decoder_input_tokens": np.concatenate([bos, ids[:, :-1]], axis=1),
+  }
+  logits = np.asarray(full_forward(system, params, seen))
+  for t, (start, size) in enumerate(zip(*system.legal_blocks, strict=True)):
+    np.testing.assert_array_equal(ids[:, t], start + logits[:, t, start : start + size].argmax(axis=-1))
+
+
+def test_coarse_codes_may_be_sampled_in_their_own_way():
+  """Semantic ids as with the first options, coarse ones as the second ones sample them given those."""
+  system = toy()
+  batch, params, rng = batch_for(system), params_of(system), jax.random.key(5)
+  batch["guidance_input_tokens"] = batch["encoder_input_tokens"][::-1]
+  options = SamplingOptions(temperature=0.7, guidance_scale=3.0, coarse_temperature=1.3, guide_coarse=False)
+  ids = np.asarray(system.generate(params, batch, rng, options, samples=2))
+  border = system.target_layout.semantic_length
+  alike = SamplingOptions(temperature=0.7, guidance_scale=3.0)
+  first = np.asarray(system.generate(params, batch, rng, alike, samples=2))
+  np.testing.assert_array_equal(ids[:, :border], first[:, :border])
+  assert (ids != first).any()
+  forced = dict(forced_spans=((0, border),), samples=2)
+  second = system.generate(
+    params, {**batch, "decoder_target_tokens": ids}, rng, SamplingOptions(temperature=1.3), **forced
+  )
+  np.testing.assert_array_equal(ids, second)
+
+
+def test_own_ways_of_coarse_codes_leave_forced_ids_alone():
+  system = toy()
+  batch, params = batch_for(system), params_of(system)
+  options = SamplingOptions(coarse_temperature=0.5)
+  border = system.target_layout.semantic_length
+  spans = ((0, 1), (border, border + 3))
+  ids = np.asarray(system.generate(params, batch, jax.random.key(0), options, forced_spans=spans))
+  for start, stop in spans:
+    np.testing.assert_array_equal(ids[:, start:stop], batch["decoder_target_tokens"][:, start:stop])
+  system.target_layout.decode(ids)  # every id is legal
+  spans = ((border - 1, border + 2),)  # across the border
+  ids = np.asarray(system.generate(params, batch, jax.random.key(0), options, forced_spans=spans))
+  np.testing.assert_array_equal(
+    ids[:, border - 1 : border + 2], batch["decoder_target_tokens"][:, border - 1 : border + 2]
+  )
