@@ -127,7 +127,13 @@ class LogMelEncoder(fitted_file.Stored):
     log_mel, shares = np.split(features, [self.settings.num_mels], axis=1)
     settings = self.settings
     return sketch(
-      log_mel, shares, self.mel_filters, settings.sample_rate_hz, settings.hop_samples, first_frame
+      log_mel,
+      shares,
+      self.mel_filters,
+      settings.floor,
+      settings.sample_rate_hz,
+      settings.hop_samples,
+      first_frame,
     )
 
   def _file(self) -> fitted_file.FittedFile:

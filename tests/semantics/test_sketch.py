@@ -18,7 +18,7 @@ def sketched(waveform):
   """The sketch of a waveform's own features, which no code has made coarser."""
   features = logmel.extract_features(waveform, SETTINGS, *FILTERS)
   log_mel, shares = np.split(features, [SETTINGS.num_mels], axis=1)
-  return sketch(log_mel, shares, FILTERS[0], RATE_HZ, SETTINGS.hop_samples)
+  return sketch(log_mel, shares, FILTERS[0], SETTINGS.floor, RATE_HZ, SETTINGS.hop_samples)
 
 
 def tones(hz, amplitude, seconds=2):
