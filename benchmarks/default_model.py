@@ -16,11 +16,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from benchmarks import reports
+from benchmarks import judged_references, reports
 from singsong_jax import cli, files
 from singsong_jax.audio.resampling import resample
-from singsong_jax.audio.synthesis.corpus import CorpusSettings, write_corpus
-from singsong_jax.evaluation import vocal_use
+from singsong_jax.evaluation import likelihood, vocal_use
 from singsong_jax.evaluation.judgement import means
 from singsong_jax.evaluation.making import Maker
 from singsong_jax.evaluation.musical import RATE_HZ, measure
@@ -29,10 +28,8 @@ from singsong_jax.inference.models import DEFAULT_MODEL, Models, load_models
 
 _WORK_DIR = flags.DEFINE_string("work_dir", "demo/default_model", "where everything made is kept")
 _MODEL_DIR = flags.DEFINE_string("model_dir", str(DEFAULT_MODEL), "another model in its place")
-_SONGS = flags.DEFINE_integer("default_songs", 96, "of 10 s", lower_bound=2)
 _README = flags.DEFINE_string("readme", "README.md", "whose table is written; empty: none")
 _PICTURE = flags.DEFINE_string("picture", "docs/default_model.png", "is written")
-_SECONDS, _LIBRARY_SECONDS, _SEED, _LIBRARY_SEED = 10.0, 25.0, 900, 901  # those of docs/evaluation.md
 _NOISES = (0.03, 0.1)
 _BEGIN, _END = "<!-- benchmarks.default_model -->\n", "<!-- end -->\n"
 _TRUE_CODES = "true codes"
@@ -55,17 +52,15 @@ _SHOWN = {
 def main(_) -> None:
   started = time.monotonic()
   root = files.make_folder(_WORK_DIR.value)
-  for name, seconds, seed in (("songs", _SECONDS, _SEED), ("library", _LIBRARY_SECONDS, _LIBRARY_SEED)):
-    settings = CorpusSettings(num_songs=_SONGS.value, song_seconds=seconds, seed=seed)
-    write_corpus(root / name, settings, show_progress=True)
+  judged_references.write_songs(root)
   status = _judge(root)
   judged = files.read_json(root / "judged" / "results.json")
   rows = judged["rows"] | means({_TRUE_CODES: _ceiling(find_songs(root / "songs"), root / "ceiling")})
   gate = judged["comparisons"]
   found = {
     "machine": reports.describe_machine(),
-    "minutes": round((time.monotonic() - started) / 60, 1),
-    "songs": _SONGS.value,
+    "minutes_of_this_call": round((time.monotonic() - started) / 60, 1),
+    "songs": judged_references.SONGS.value,
     "run": judged["run"],
     "rows": rows,
     "intervals": judged["intervals"],
@@ -104,11 +99,9 @@ def _ceiling(songs: list[Song], folder: pathlib.Path) -> list[dict[str, float]]:
 
 
 def _heard(models: Models, song: Song) -> np.ndarray:
-  layout, tokenizers = models.coarse.system.target_layout, models.tokenizers
-  true = np.asarray(song.read_instrumental(), np.float32)[None]
-  semantic = tokenizers.semantics.encode(resample(true, RATE_HZ, tokenizers.semantics.sample_rate_hz))
-  acoustic = tokenizers.codec.encode(resample(true, RATE_HZ, tokenizers.codec.sample_rate_hz))
-  codes = layout.decode_heard(layout.encode(semantic, acoustic))
+  vocals, rate_hz = song.read_vocals()
+  ids = likelihood.encode(models, vocals, song.read_instrumental(rate_hz), rate_hz)["decoder_target_tokens"]
+  codes = models.coarse.system.target_layout.decode_heard(ids)
   sound = np.asarray(models.codec.decode(codes[0]), np.float32)
   return resample(sound, models.codec.sample_rate_hz, RATE_HZ)
 

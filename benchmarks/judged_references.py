@@ -17,23 +17,29 @@ from singsong_jax.evaluation.musical import METRICS
 from singsong_jax.evaluation.retrieval import Library, Librosa
 from singsong_jax.evaluation.songs import find_songs
 
-_SONGS = flags.DEFINE_integer("judged_songs", 96, "songs of 10 s, and as many of 25 s to retrieve from")
-_SECONDS, _LIBRARY_SECONDS, _SEED, _LIBRARY_SEED = 10.0, 25.0, 900, 901  # those of docs/evaluation.md
+SONGS = flags.DEFINE_integer("judged_songs", 96, "songs of 10 s, and as many of 25 s to retrieve from")
+SECONDS, _LIBRARY_SECONDS, _SEED, _LIBRARY_SEED = 10.0, 25.0, 900, 901  # those of docs/evaluation.md
+
+
+def write_songs(root: pathlib.Path) -> None:
+  """Songs to judge on in `root/songs`, and others, longer ones, in `root/library`."""
+  for name, seconds, seed in (("songs", SECONDS, _SEED), ("library", _LIBRARY_SECONDS, _LIBRARY_SEED)):
+    settings = CorpusSettings(num_songs=SONGS.value, song_seconds=seconds, seed=seed)
+    write_corpus(root / name, settings, show_progress=True)
 
 
 def main(_) -> None:
   with tempfile.TemporaryDirectory() as folder:
     root = pathlib.Path(folder)
-    for name, seconds, seed in (("songs", _SECONDS, _SEED), ("library", _LIBRARY_SECONDS, _LIBRARY_SEED)):
-      write_corpus(root / name, CorpusSettings(num_songs=_SONGS.value, song_seconds=seconds, seed=seed))
+    write_songs(root)
     judge = Judge(songs=find_songs(root / "songs"), maker=Maker(folder=root / "made"))
-    library = Library(find_songs(root / "library"), Librosa(), _SECONDS)
+    library = Library(find_songs(root / "library"), Librosa(), SECONDS)
     rows = means(judge.references() | judge.baselines(library, Librosa()))
   table = [(name, *(f"{scores[metric]:.3f}" for metric in METRICS)) for name, scores in rows.items()]
   reports.print_table(("", *METRICS), table)
   if reports.OUTPUT.value:
     files.write_json(
-      reports.OUTPUT.value, {"machine": reports.describe_machine(), "songs": _SONGS.value, "rows": rows}
+      reports.OUTPUT.value, {"machine": reports.describe_machine(), "songs": SONGS.value, "rows": rows}
     )
 
 

@@ -20,10 +20,6 @@ class SamplingOptions:
       sum to at least p (Holtzman et al. 2020); 1 is off.
     guidance_scale: w of classifier-free guidance (Ho and Salimans 2022), `away + w · (logits - away)`;
       1 is off. What is guided away from is the system's matter.
-    coarse_temperature: of coarse acoustic codes that follow semantic ones; AudioLM's stages have each
-      their own (§IV-B). None is `temperature`.
-    guide_coarse: whether these coarse codes are guided, too. They follow from the semantic ones, so guidance
-      of those may be enough; it is then faster.
   """
 
   temperature: float = 0.85
@@ -31,31 +27,16 @@ class SamplingOptions:
   top_k: int = 0
   top_p: float = 1.0
   guidance_scale: float = 1.0
-  coarse_temperature: float | None = None
-  guide_coarse: bool = True
 
   def __post_init__(self):
     if not self.temperature > 0:
       raise InputError(f"temperature must be above 0, got {self.temperature}; for 0 set greedy")
-    if self.coarse_temperature is not None and not self.coarse_temperature > 0:
-      raise InputError(f"coarse_temperature must be above 0, got {self.coarse_temperature}; for 0 set greedy")
     if self.top_k < 0:
       raise InputError(f"top_k must be 0 (off) or positive, got {self.top_k}")
     if not 0 < self.top_p <= 1:
       raise InputError(f"top_p must be above 0 and at most 1 (off), got {self.top_p}")
     if not self.guidance_scale >= 0:
       raise InputError(f"guidance_scale must be at least 0, got {self.guidance_scale}")
-
-  @property
-  def of_coarse(self) -> "SamplingOptions":
-    """Those of coarse codes after semantic ones."""
-    return dataclasses.replace(
-      self,
-      temperature=self.coarse_temperature or self.temperature,
-      guidance_scale=self.guidance_scale if self.guide_coarse else 1.0,
-      coarse_temperature=None,
-      guide_coarse=True,
-    )
 
 
 def row_keys(rng: jax.Array, rows: int) -> jax.Array:

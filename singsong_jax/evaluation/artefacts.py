@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from singsong_jax import files
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation.judgement import MODEL
+from singsong_jax.evaluation.verdict import SHOWN
 
-SHOWN = ("chord_24", "beat_f")
 _ISOLATED, _FLOOR = "right", "shuffled"
 
 

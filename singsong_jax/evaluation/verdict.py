@@ -14,7 +14,7 @@ from singsong_jax.evaluation import judgement, vocal_use
 from singsong_jax.evaluation.judgement import Scores
 from singsong_jax.evaluation.musical import METRICS
 
-_SHOWN = ("chord_24", "beat_f")  # the gate's
+SHOWN = ("chord_24", "beat_f")  # the gate's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Verdict:
     return cls(
       rows=judgement.means(named),
       intervals={
-        name: {metric: judgement.interval([song[metric] for song in scores], seed) for metric in _SHOWN}
+        name: {metric: judgement.interval([song[metric] for song in scores], seed) for metric in SHOWN}
         for name, scores in named.items()
       },
       comparisons=vocal_use.compare(conditions, seed),
@@ -99,7 +99,7 @@ class Verdict:
     names = list(self.rows)
     figure = Figure(figsize=(11, 1.5 + 0.36 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, metric in zip(figure.subplots(1, len(_SHOWN), sharey=True), _SHOWN):
+    for axes, metric in zip(figure.subplots(1, len(SHOWN), sharey=True), SHOWN):
       values = np.array([self.rows[name][metric] for name in names])
       reach = np.abs(np.array([self.intervals[name][metric] for name in names]).T - values)
       colors = ["tab:orange" if name.startswith(judgement.MODEL) else "tab:blue" for name in names]

@@ -74,7 +74,7 @@ class Models:
 
   def __post_init__(self):
     self.tokenizers.check(self.coarse.system.target_layout)
-    self.codec  # noqa: B018 (raises where nothing could be heard)
+    self.tokenizers.heard_through(self.coarse.system.target_layout.streams)
     if self.fine:
       system = self.coarse.system
       if "a" not in system.target_layout.streams:

@@ -17,10 +17,6 @@ _FLAGS = {
     None,
     "above 1: away from what the model plays for silence; 1: off. Takes twice the time",
   ),
-  "coarse_temperature": flags.DEFINE_float(
-    "coarse_temperature", None, "of coarse codes after semantic ones (default: --temperature)"
-  ),
-  "guide_coarse": flags.DEFINE_bool("guide_coarse", None, "guide coarse codes after semantic ones, too"),
 }
 
 

@@ -185,41 +185,19 @@ class SingSong:
     jax.jit, static_argnames=("self", "options", "forced_spans", "samples", "logit_callback")
   )
   def _generate(self, params, batch, rng, options, forced_spans, samples, logit_callback) -> jax.Array:
-    semantic, length = self.target_layout.semantic_length, self.target_layout.length
-    forced_tokens = batch.get("decoder_target_tokens")
-    if 0 < semantic < length and options.of_coarse != dataclasses.replace(options, coarse_temperature=None):
-      # Two stages: the second is given what the first has made.
-      within = tuple((start, min(stop, semantic)) for start, stop in forced_spans if start < semantic)
-      first = self._stage(
-        params, batch, rng, options, within, forced_tokens, samples, logit_callback, semantic
-      )
-      if forced_tokens is None:
-        forced_tokens = jnp.zeros((len(first), length), jnp.int32)
-      forced_tokens = jnp.concatenate([first, forced_tokens[:, semantic:]], axis=1)
-      beyond = tuple((max(start, semantic), stop) for start, stop in forced_spans if stop > semantic)
-      forced_spans, options = ((0, semantic), *beyond), options.of_coarse
-    return self._stage(
-      params, batch, rng, options, forced_spans, forced_tokens, samples, logit_callback, length
-    )
-
-  def _stage(
-    self, params, batch, rng, options, forced_spans, forced_tokens, samples, logit_callback, length
-  ) -> jax.Array:
-    """The target's first `length` positions, of which `forced_spans` are given."""
-    names = ["encoder_input_tokens"] + ["guidance_input_tokens"] * (options.guidance_scale != 1)
-    views = [batch[name] for name in names]
+    views = [batch[name] for name in ("encoder_input_tokens", "guidance_input_tokens") if name in batch]
     tokens = jnp.concatenate(views)  # [streams · B, S]
-    block_starts, block_sizes = self.legal_blocks
+    block_starts, block_size = self.legal_blocks
     return generate_tokens(
       self.decoder(params, {"encoder_input_tokens": tokens}, len(tokens) * samples),
-      block_starts=block_starts[:length],
-      block_size=block_sizes[:length],
+      block_starts=block_starts,
+      block_size=block_size,
       rows=len(views[0]) * samples,
       rng=rng,
       options=options,
       bos_id=BOS_ID,
       forced_spans=forced_spans,
-      forced_tokens=None if forced_tokens is None else forced_tokens[:, :length],
+      forced_tokens=batch.get("decoder_target_tokens"),
       streams=len(views),
       combine=functools.partial(guide, scale=options.guidance_scale),
       logit_callback=logit_callback,

@@ -104,12 +104,10 @@ class SequenceLayout:
   @functools.cached_property
   def seconds(self) -> np.ndarray:
     """The middle of what every position stands for, in seconds of the window: float32 `[length]`."""
-    frames = np.arange(self.geometry.acoustic_frames), np.arange(self.geometry.semantic_frames)
-    coarse = (frames[0] + 0.5) / self.geometry.acoustic_rate_hz
-    parts = [(frames[1] + 0.5) / self.geometry.semantic_rate_hz] if "s" in self.streams else []
-    if "a" in self.streams:
-      parts.append(np.repeat(coarse, self.vocabulary.num_coarse_levels))
-    return np.concatenate(parts).astype(np.float32)
+    geometry, levels = self.geometry, self.vocabulary.num_coarse_levels
+    semantic = (np.arange(self.semantic_length) + 0.5) / geometry.semantic_rate_hz
+    coarse = (np.arange(self.coarse_length) // levels + 0.5) / geometry.acoustic_rate_hz
+    return np.concatenate([semantic, coarse]).astype(np.float32)
 
   def encode(self, semantic: np.ndarray, acoustic: np.ndarray) -> np.ndarray:
     """Codes to ids.

@@ -1,4 +1,4 @@
-"""What the paper does not have and `SingSong` may: hidden inputs, attention in time, sampling by stages."""
+"""What the paper does not have and `SingSong` may: hidden inputs, attention in time."""
 
 import dataclasses
 import json
@@ -65,39 +65,3 @@ def test_attention_in_time_samples_what_the_whole_network_prefers():
   logits = np.asarray(full_forward(system, params, seen))
   for t, (start, size) in enumerate(zip(*system.legal_blocks, strict=True)):
     np.testing.assert_array_equal(ids[:, t], start + logits[:, t, start : start + size].argmax(axis=-1))
-
-
-def test_coarse_codes_may_be_sampled_in_their_own_way():
-  """Semantic ids as with the first options, coarse ones as the second ones sample them given those."""
-  system = toy()
-  batch, params, rng = batch_for(system), params_of(system), jax.random.key(5)
-  batch["guidance_input_tokens"] = batch["encoder_input_tokens"][::-1]
-  options = SamplingOptions(temperature=0.7, guidance_scale=3.0, coarse_temperature=1.3, guide_coarse=False)
-  ids = np.asarray(system.generate(params, batch, rng, options, samples=2))
-  border = system.target_layout.semantic_length
-  alike = SamplingOptions(temperature=0.7, guidance_scale=3.0)
-  first = np.asarray(system.generate(params, batch, rng, alike, samples=2))
-  np.testing.assert_array_equal(ids[:, :border], first[:, :border])
-  assert (ids != first).any()
-  forced = dict(forced_spans=((0, border),), samples=2)
-  second = system.generate(
-    params, {**batch, "decoder_target_tokens": ids}, rng, SamplingOptions(temperature=1.3), **forced
-  )
-  np.testing.assert_array_equal(ids, second)
-
-
-def test_own_ways_of_coarse_codes_leave_forced_ids_alone():
-  system = toy()
-  batch, params = batch_for(system), params_of(system)
-  options = SamplingOptions(coarse_temperature=0.5)
-  border = system.target_layout.semantic_length
-  spans = ((0, 1), (border, border + 3))
-  ids = np.asarray(system.generate(params, batch, jax.random.key(0), options, forced_spans=spans))
-  for start, stop in spans:
-    np.testing.assert_array_equal(ids[:, start:stop], batch["decoder_target_tokens"][:, start:stop])
-  system.target_layout.decode(ids)  # every id is legal
-  spans = ((border - 1, border + 2),)  # across the border
-  ids = np.asarray(system.generate(params, batch, jax.random.key(0), options, forced_spans=spans))
-  np.testing.assert_array_equal(
-    ids[:, border - 1 : border + 2], batch["decoder_target_tokens"][:, border - 1 : border + 2]
-  )
