@@ -8,7 +8,6 @@ Writes `instrumental.wav`, `mix.wav`, `picture.png` and `accompaniment.json` int
 folder of voices, into a folder for each. The same command goes on where a killed one was.
 """
 
-import dataclasses
 import pathlib
 
 from absl import flags
@@ -41,7 +40,6 @@ _SKIP_FINE = flags.DEFINE_bool("skip_fine", False, "decode the coarse codes alon
 _SAMPLES = flags.DEFINE_integer("samples", 1, "accompaniments to make of the same vocals")
 _SEED = flags.DEFINE_integer("seed", 0, "of the noise and the sampling", lower_bound=0, upper_bound=2**32 - 1)
 _FINE_TEMPERATURE = flags.DEFINE_float("fine_temperature", Settings.fine_options.temperature, "of fine codes")
-_GREEDY = flags.DEFINE_bool("greedy", False, "take the likeliest code at every position")
 _OVERLAP_SECONDS = flags.DEFINE_float(
   "overlap_seconds", None, "how much of its window each window repeats (default: half of it)"
 )
@@ -61,11 +59,12 @@ def main(_) -> None:
   model = Accompanist.from_checkpoint(
     _MODEL_DIR.value, _STEP.value, fine_model_dir=_FINE_MODEL_DIR.value, skip_fine=_SKIP_FINE.value
   )
+  options = chosen_options(model.options)
   settings = Settings(
     seed=_SEED.value,
     samples=_SAMPLES.value,
-    options=dataclasses.replace(chosen_options(model.options), greedy=_GREEDY.value),
-    fine_options=SamplingOptions(temperature=_FINE_TEMPERATURE.value, greedy=_GREEDY.value),
+    options=options,
+    fine_options=SamplingOptions(temperature=_FINE_TEMPERATURE.value, greedy=options.greedy),
     overlap_seconds=_OVERLAP_SECONDS.value,
     loudness_lufs=_LOUDNESS.value,
   )

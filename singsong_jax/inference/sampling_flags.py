@@ -8,6 +8,7 @@ from singsong_jax.decoding.sampling import SamplingOptions
 
 _FLAGS = {
   "temperature": flags.DEFINE_float("temperature", None, "of semantic and coarse codes; 0.85 is the paper's"),
+  "greedy": flags.DEFINE_bool("greedy", None, "take the likeliest code at every position"),
   "top_k": flags.DEFINE_integer("top_k", None, "sample these among the k likeliest; 0: among all"),
   "top_p": flags.DEFINE_float(
     "top_p", None, "sample them among the likeliest that sum to this probability; 1: among all"
