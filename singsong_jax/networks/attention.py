@@ -57,6 +57,13 @@ def dot_product_attention(
   return _sharded_flash(mesh, query, key, value, causal, key_mask)
 
 
+def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
+  """Turns feature i of the first half and i of the second by `angles [L, D/2]`: `[…, L, D]` to the same."""
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  cos, sin = jnp.cos(angles), jnp.sin(angles)
+  return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1).astype(x.dtype)
+
+
 def _xla(query, key, value, causal: bool, key_mask, bias) -> jax.Array:
   if key_mask is not None:
     mask = jnp.where(key_mask, 0.0, MASKED)[..., None, :]

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from singsong_jax.networks import layers, positions, transformer
-from singsong_jax.networks.attention import MASKED, dot_product_attention
+from singsong_jax.networks.attention import MASKED, dot_product_attention, rotate
 from singsong_jax.networks.config import TransformerConfig
 
 
@@ -79,7 +79,7 @@ class CachedDecoder:
     encoded: the encoder's output `[B, S, E]`; None for a decoder alone.
     encoder_mask: bool `[B, S]`, True at tokens.
     max_length: number of positions of a whole sequence.
-    clock: when the tokens sound; needed where `config` has `time_slopes`.
+    clock: when the tokens sound; needed where the network goes by time.
   """
 
   def __init__(
@@ -100,7 +100,7 @@ class CachedDecoder:
     self._rows = rows
     self._outputs_first = _outputs_first(rows)
     self._max_length = max_length
-    self._clock = clock if config.time_slopes else None
+    self._clock = clock if config.goes_by_time else None
     self._dtype = jnp.dtype(config.dtype)
     self._embedding = params["token_embedder"]["embedding"].astype(self._dtype)  # [V, E]
     self._layers = [self._layer(layer) for layer in layer_params]
@@ -133,13 +133,13 @@ class CachedDecoder:
     """
     x = jnp.take(self._embedding, tokens, axis=0)
     x = transformer.add_positions(self._config, x, position, self._max_length)
-    bias = self._self_bias(tokens.shape[1], position, cache[0].key.shape[1])
-    cross_bias = self._cross_bias(tokens.shape[1], position)
+    in_time, across = self._in_time(tokens.shape[1], position, cache[0].key.shape[1])
+    bias = self._self_bias(tokens.shape[1], position, cache[0].key.shape[1], in_time.fall)
     caches = []
     for weights, cross, layer_cache in zip(self._layers, self._cross, cache, strict=True):
-      x, layer_cache = self._self_attention(weights, x, position, layer_cache, bias)
+      x, layer_cache = self._self_attention(weights, x, position, layer_cache, bias, in_time.angles)
       if cross is not None:
-        x = self._cross_attention(cross, x, cross_bias)
+        x = self._cross_attention(cross, x, across)
       x = x + self._mlp(weights, x)
       caches.append(layer_cache)
     return layers.rms_norm(x, self._norm), tuple(caches)
@@ -150,22 +150,36 @@ class CachedDecoder:
     return x.astype(jnp.float32) @ rows.T
 
   def _self_attention(
-    self, weights: _Layer, x: jax.Array, position: ArrayLike, cache: LayerCache, bias: jax.Array
+    self,
+    weights: _Layer,
+    x: jax.Array,
+    position: ArrayLike,
+    cache: LayerCache,
+    bias: jax.Array,
+    angles: positions.Angles,
   ) -> tuple[jax.Array, LayerCache]:
     y = self._product(layers.rms_norm(x, weights.self_norm), weights.self_projections)
     query, key, value = (self._join_heads(part) for part in jnp.split(y, 3, axis=-1))  # [R·H, n, D]
+    if angles is not None:  # of the keys, those of all positions: the cache has them turned
+      query = rotate(query, angles[0])
+      key = rotate(key, jax.lax.dynamic_slice_in_dim(angles[1], position, key.shape[1]))
     write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=position, axis=1)
     cache = LayerCache(write(cache.key, key), write(cache.value, value))
     y = dot_product_attention(query, cache.key, cache.value, bias=bias)
     y = y.reshape(-1, self._config.num_heads, *y.shape[1:])  # [R, H, n, D]
     return x + self._product(_merge_heads(y), weights.self_out), cache
 
-  def _cross_attention(self, weights: _CrossAttention, x: jax.Array, bias: jax.Array | None) -> jax.Array:
+  def _cross_attention(self, weights: _CrossAttention, x: jax.Array, across: positions.InTime) -> jax.Array:
     assert self._encoder_mask is not None
     key, value = weights.encoded_key, weights.encoded_value
     query = self._product(layers.rms_norm(x, weights.norm), weights.query)
     # The rows of one encoder row ask the same keys: to the attention they are more queries.
     query = self._split_heads(query.reshape(key.shape[0], -1, query.shape[-1]))  # [B, H, R/B·n, D]
+    bias, repeats = across.fall, query.shape[2] // x.shape[1]
+    if bias is not None:
+      bias = jnp.tile(bias, (1, 1, repeats, 1))
+    if across.angles is not None:  # the keys are turned already
+      query = rotate(query, jnp.tile(across.angles[0], (repeats, 1)))
     y = dot_product_attention(query, key, value, key_mask=self._encoder_mask[:, None], bias=bias)
     return x + self._product(_merge_heads(y).reshape(*x.shape[:2], -1), weights.out)
 
@@ -178,27 +192,31 @@ class CachedDecoder:
     ]
     return self._product(functools.reduce(operator.mul, factors), weights.mlp_out)
 
-  def _self_bias(self, num_queries: int, position: ArrayLike, num_keys: int) -> jax.Array:
-    """The causal mask, and the relative bias where there is one: `[n, K]` or `[R·H, n, K]`."""
+  def _in_time(
+    self, num_queries: int, position: ArrayLike, num_keys: int
+  ) -> tuple[positions.InTime, positions.InTime]:
+    """Of the attention to itself, and of that to the encoder."""
+    if self._clock is None or self._encoder_mask is None:
+      return positions.InTime(), positions.InTime()
+    return (
+      self._clock.decoder(self._config, position, num_queries, num_keys),
+      self._clock.across(self._config, position, num_queries, self._encoder_mask.shape[1]),
+    )
+
+  def _self_bias(
+    self, num_queries: int, position: ArrayLike, num_keys: int, fall: jax.Array | None
+  ) -> jax.Array:
+    """The causal mask, with `fall` and the relative bias where there are any: `[n, K]` or `[R·H, n, K]`."""
     queries = position + jnp.arange(num_queries)
     future = jnp.where(jnp.arange(num_keys) > queries[:, None], MASKED, 0.0)  # [n, K]
-    if self._clock is not None:
-      fall = self._clock.decoder(self._config.time_slopes, position, num_queries, num_keys)
-      future = jnp.tile(fall + future, (self._rows, 1, 1))  # [R·H, n, K]
+    if fall is not None:
+      future = jnp.tile(fall[0] + future, (self._rows, 1, 1))  # [R·H, n, K]
     if self._bias is None:
       return future
     by_offset, first = self._bias, self._max_length - 1 - queries
     cut = lambda start: jax.lax.dynamic_slice_in_dim(by_offset, start, num_keys, axis=1)
     relative = jax.vmap(cut, out_axes=1)(first)  # [H, n, K]
     return jnp.tile(relative, (self._rows, 1, 1)) + future
-
-  def _cross_bias(self, num_queries: int, position: ArrayLike) -> jax.Array | None:
-    """What `_cross_attention` adds: `[1, H, R/B·n, S]`, or None."""
-    if self._clock is None or self._encoder_mask is None:
-      return None
-    encoder_rows, length = self._encoder_mask.shape
-    fall = self._clock.across(self._config.time_slopes, position, num_queries, length)
-    return jnp.tile(fall, (1, self._rows // encoder_rows, 1))[None]
 
   def _bias_by_offset(self, decoder: Any) -> jax.Array | None:
     """Relative biases of the offsets `-(max_length-1) … max_length-1`: `[H, 2·max_length-1]`, or None."""
@@ -222,11 +240,15 @@ class CachedDecoder:
 
   def _cross_layer(self, layer: Any, encoded: jax.Array) -> _CrossAttention:
     attention = layer["encoder_decoder_attention"]
+    key = self._split_heads(self._product(encoded, self._kernel(attention, "key")))
+    if self._clock is not None:
+      angles = self._clock.across(self._config, 0, 1, encoded.shape[1]).angles
+      key = key if angles is None else rotate(key, angles[1])
     return _CrossAttention(
       norm=self._scale(layer["pre_cross_attention_layer_norm"]),
       query=self._kernel(attention, "query"),
       out=self._kernel(attention, "out"),
-      encoded_key=self._split_heads(self._product(encoded, self._kernel(attention, "key"))),
+      encoded_key=key,
       encoded_value=self._split_heads(self._product(encoded, self._kernel(attention, "value"))),
     )
 

@@ -35,6 +35,7 @@ class TransformerConfig:
     position_scheme: 'sinusoidal', or 'relative_bias' for T5's.
     time_slopes: of each head, by how much a logit of its attention falls with every second between query and
       key, over `position_scheme`; see `positions.Clock`. Empty, the paper's: by nothing.
+    time_rotation: whether queries and keys are turned by when they sound, likewise. The paper's: no.
     remat: what the backward pass recomputes of each layer: 'none' of it; 'minimal' all but the products
       with weights; 'full' all but its input.
     scan_layers: compile one layer and loop over it, instead of compiling each. Programs compile in a
@@ -58,6 +59,7 @@ class TransformerConfig:
   dtype: str = "bfloat16"
   position_scheme: str = "sinusoidal"
   time_slopes: tuple[float, ...] = ()
+  time_rotation: bool = False
   remat: str = "none"
   scan_layers: bool = False
   attention: str = "xla"
@@ -84,8 +86,15 @@ class TransformerConfig:
       raise InputError(
         f"time_slopes={self.time_slopes}: give none, or one (≥ 0) for each of the {self.num_heads} heads"
       )
+    if self.time_rotation and self.head_dim % 2:
+      raise InputError(f"time_rotation turns pairs of features: head_dim must be even, got {self.head_dim}")
     if self.attention == "cudnn" and self.dtype != "bfloat16":
       raise InputError(f"attention='cudnn' computes in bfloat16; dtype is {self.dtype!r}")
+
+  @property
+  def goes_by_time(self) -> bool:
+    """Whether the network needs a `positions.Clock`."""
+    return bool(self.time_slopes) or self.time_rotation
 
   def with_vocabulary(self, size: int) -> Self:
     """The same with `vocab_size` set. Raises InputError where another one is set already."""
@@ -104,8 +113,9 @@ class TransformerConfig:
     """As JSON values: all settings of the model, none of the machine it is trained on."""
     settings = {**dataclasses.asdict(self), "mlp_activations": list(self.mlp_activations)}
     settings["time_slopes"] = list(self.time_slopes)
-    if not self.time_slopes:
-      del settings["time_slopes"]  # descriptions of before there was a choice remain the same
+    for name in ("time_slopes", "time_rotation"):
+      if not settings[name]:
+        del settings[name]  # descriptions of before there was a choice remain the same
     return {name: value for name, value in settings.items() if name not in MACHINE_SETTINGS}
 
   @classmethod

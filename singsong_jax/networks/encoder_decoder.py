@@ -32,7 +32,7 @@ class EncoderDecoder(nn.Module):
   """The whole network. Padding (id 0) in the encoder's input is not attended to.
 
   Attributes:
-    clock: when the tokens sound; read where `config` has `time_slopes`.
+    clock: when the tokens sound; read where the network goes by time.
   """
 
   config: EncoderDecoderConfig
@@ -55,27 +55,27 @@ class EncoderDecoder(nn.Module):
     """
     encoded = self.encode(encoder_input_tokens, enable_dropout=enable_dropout)
     x = self._embed(decoder_input_tokens, not enable_dropout)
-    falls = None
-    if self.config.time_slopes:
+    in_time = across = positions.InTime()
+    if self.config.goes_by_time:
       length, keys = x.shape[1], encoded.shape[1]
-      falls = (
-        self._clock.decoder(self.config.time_slopes, 0, length, length)[None],
-        self._clock.across(self.config.time_slopes, 0, length, keys)[None],
-      )
-    return self.decoder(x, encoded, encoder_input_tokens > 0, not enable_dropout, falls=falls)
+      in_time = self._clock.decoder(self.config, 0, length, length)
+      across = self._clock.across(self.config, 0, length, keys)
+    return self.decoder(
+      x, encoded, encoder_input_tokens > 0, not enable_dropout, in_time=in_time, across=across
+    )
 
   def encode(self, encoder_input_tokens: jax.Array, *, enable_dropout: bool = False) -> jax.Array:
     """Ids `[B, S]` to `[B, S, E]`."""
     x = self._embed(encoder_input_tokens, not enable_dropout)
-    fall = None
-    if self.config.time_slopes:
-      fall = self._clock.encoder(self.config.time_slopes, x.shape[1])[None]
-    return self.encoder(x, encoder_input_tokens > 0, not enable_dropout, fall)
+    in_time = positions.InTime()
+    if self.config.goes_by_time:
+      in_time = self._clock.encoder(self.config, x.shape[1])
+    return self.encoder(x, encoder_input_tokens > 0, not enable_dropout, in_time)
 
   @property
   def _clock(self) -> positions.Clock:
     if self.clock is None:
-      raise ValueError("time_slopes are set, but the module was made without a clock")
+      raise ValueError("the network goes by time, but the module was made without a clock")
     return self.clock
 
   def _embed(self, tokens: jax.Array, deterministic: bool) -> jax.Array:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from singsong_jax.networks.attention import MASKED, dot_product_attention
+from singsong_jax.networks.attention import MASKED, dot_product_attention, rotate
 
 
 def parameter(
@@ -170,13 +170,17 @@ class Attention(nn.Module):
     causal: bool = False,
     key_mask: jax.Array | None = None,
     bias: jax.Array | None = None,
+    angles: tuple[jax.Array, jax.Array] | None = None,
   ) -> jax.Array:
     """`[batch, queries, embed]` and the `[batch, keys, embed]` they look into, to `inputs_q`'s shape.
 
-    For `causal`, `key_mask`, `bias` and the attribute `kernel` see `dot_product_attention`.
+    For `causal`, `key_mask`, `bias` and the attribute `kernel` see `dot_product_attention`;
+    for `angles` `positions.InTime`.
     """
     query, key, value = self.query(inputs_q), self.key(inputs_kv), self.value(inputs_kv)
     query, key, value = map(self._split_heads, (query, key, value))  # [batch, heads, length, head_dim]
+    if angles is not None:
+      query, key = (rotate(x, by) for x, by in zip((query, key), angles, strict=True))
     value = self.dropout(value, deterministic=deterministic)
     # One row is initialised, which no mesh divides.
     kernel = "xla" if self.is_initializing() else self.kernel

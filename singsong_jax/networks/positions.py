@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,10 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import ArrayLike
 
+from singsong_jax.networks.config import TransformerConfig
 from singsong_jax.networks.layers import parameter
+
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.25, 64.0  # of a full turn
 
 
 def sinusoids(length: int, features: int, min_scale: float = 1.0, max_scale: float = 10_000.0) -> np.ndarray:
@@ -83,14 +87,33 @@ class RelativePositionBias(nn.Module):
     return jnp.take(self.rel_embedding.astype(self.dtype), buckets, axis=1)
 
 
+# `attention.rotate`'s, of the queries `[queries, head_dim/2]` and of the keys `[keys, head_dim/2]`.
+Angles = tuple[jax.Array, jax.Array] | None
+
+
+class InTime(NamedTuple):
+  """What one attention is told of when its queries and keys sound; None where the network has no use for it.
+
+  Attributes:
+    fall: added to the logits, `[1, heads, queries, keys]`, never positive.
+    angles: by which queries and keys are turned.
+  """
+
+  fall: jax.Array | None = None
+  angles: Angles = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Clock:
-  """When the tokens of an encoder-decoder sound, for attention that falls off with the distance in time.
+  """When the tokens of an encoder-decoder sound, for attention that goes by time instead of positions.
 
-  Fixed linear falls, one slope a head, as in ALiBi (Press et al. 2022, §3), but by seconds instead of
-  positions: between vocals, semantic and acoustic codes, whose positions advance at different rates, the
-  nearest key is then the one that sounds at the same moment. A small model with little data is slow to find
-  that by itself.
+  Between vocals, semantic and acoustic codes, whose positions advance at different rates, what sounds at the
+  same moment, or a beat before, is then as far away as it sounds; a small model with little data is slow to
+  find that by itself. Two ways, which a network can have together:
+
+  `time_slopes`: fixed linear falls, one slope a head, as in ALiBi (Press et al. 2022, §3).
+  `time_rotation`: queries and keys turned by angles that grow with time (RoPE: Su et al. 2021, §3.2), in
+    halves as in GPT-NeoX; a full turn takes from 0.25 s to 64 s.
 
   Attributes:
     encoder_seconds, decoder_seconds: of the encoder's inputs and of the decoder's targets.
@@ -99,29 +122,40 @@ class Clock:
   encoder_seconds: tuple[float, ...]
   decoder_seconds: tuple[float, ...]
 
-  def encoder(self, slopes: Sequence[float], length: int) -> jax.Array:
-    """Bias of the encoder's attention: `[heads, length, length]`."""
-    seconds = np.array(self.encoder_seconds[:length], np.float32)
-    return _fall(slopes, jnp.asarray(seconds), jnp.asarray(seconds))
+  def encoder(self, config: TransformerConfig, length: int) -> InTime:
+    """Of the encoder's attention."""
+    seconds = jnp.asarray(np.array(self.encoder_seconds[:length], np.float32))
+    return _in_time(config, seconds, seconds)
 
-  def decoder(self, slopes: Sequence[float], first: ArrayLike, queries: int, keys: int) -> jax.Array:
-    """Bias of the decoder's attention to itself, of the positions `first …`: `[heads, queries, keys]`.
+  def decoder(self, config: TransformerConfig, first: ArrayLike, queries: int, keys: int) -> InTime:
+    """Of the decoder's attention to itself, for the queries at the positions `first …`.
 
     A query is the target it predicts, a key the input it holds, which is the target before.
     """
     inputs = np.resize(np.array((0.0, *self.decoder_seconds), np.float32), keys)  # keys beyond are masked
-    return _fall(slopes, self._targets(first, queries), jnp.asarray(inputs))
+    return _in_time(config, self._targets(first, queries), jnp.asarray(inputs))
 
-  def across(self, slopes: Sequence[float], first: ArrayLike, queries: int, keys: int) -> jax.Array:
-    """Bias of the decoder's attention to the encoder, likewise: `[heads, queries, keys]`."""
+  def across(self, config: TransformerConfig, first: ArrayLike, queries: int, keys: int) -> InTime:
+    """Of the decoder's attention to the encoder, likewise."""
     seconds = np.array(self.encoder_seconds[:keys], np.float32)
-    return _fall(slopes, self._targets(first, queries), jnp.asarray(seconds))
+    return _in_time(config, self._targets(first, queries), jnp.asarray(seconds))
 
   def _targets(self, first: ArrayLike, queries: int) -> jax.Array:
     seconds = jnp.asarray(np.array(self.decoder_seconds, np.float32))
     return jax.lax.dynamic_slice_in_dim(seconds, first, queries)
 
 
+def _in_time(config: TransformerConfig, queries: jax.Array, keys: jax.Array) -> InTime:
+  """Of queries and keys that sound at so many seconds."""
+  fall = _fall(config.time_slopes, queries, keys) if config.time_slopes else None
+  if not config.time_rotation:
+    return InTime(fall)
+  half = config.head_dim // 2
+  periods = np.geomspace(_SHORTEST_SECONDS, _LONGEST_SECONDS, half)
+  rates = jnp.asarray(2 * np.pi / periods, jnp.float32)
+  return InTime(fall, (queries[:, None] * rates, keys[:, None] * rates))
+
+
 def _fall(slopes: Sequence[float], queries: jax.Array, keys: jax.Array) -> jax.Array:
-  """Minus slope times distance: seconds `[Q]` and `[K]` to `[heads, Q, K]`."""
-  return -jnp.asarray(slopes, jnp.float32)[:, None, None] * jnp.abs(queries[:, None] - keys)
+  """Minus slope times distance: seconds `[Q]` and `[K]` to `[1, heads, Q, K]`."""
+  return -jnp.asarray(slopes, jnp.float32)[None, :, None, None] * jnp.abs(queries[:, None] - keys)

@@ -59,10 +59,12 @@ class EncoderLayer(nn.Module):
     self.mlp = _mlp(self.config)
     self.dropout = embedding_dropout(self.config)
 
-  def __call__(self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, deterministic: bool):
+  def __call__(
+    self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, angles: positions.Angles, deterministic: bool
+  ) -> jax.Array:
     """x `[B, S, E]`, mask bool `[B, S]`, bias `[1, H, S, S]`; returns `[B, S, E]`."""
     y = self.pre_attention_layer_norm(x)
-    y = self.attention(y, y, deterministic, key_mask=mask[:, None], bias=bias)
+    y = self.attention(y, y, deterministic, key_mask=mask[:, None], bias=bias, angles=angles)
     x = x + self.dropout(y, deterministic=deterministic)
     y = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
     return x + self.dropout(y, deterministic=deterministic)
@@ -90,20 +92,24 @@ class DecoderLayer(nn.Module):
     encoded: jax.Array | None,
     encoder_mask: jax.Array | None,
     bias: jax.Array | None,
-    cross_bias: jax.Array | None,
+    angles: positions.Angles,
+    across: positions.InTime,
     deterministic: bool,
   ) -> jax.Array:
-    """x `[B, T, E]`, encoded `[B, S, E]`, mask bool `[B, S]`, bias `[1, H, T, T]`, cross_bias `[1, H, T, S]`;
-    returns `[B, T, E]`.
-    """
+    """x `[B, T, E]`, encoded `[B, S, E]`, mask bool `[B, S]`, bias `[1, H, T, T]`; returns `[B, T, E]`."""
     y = self.pre_self_attention_layer_norm(x)
-    y = self.self_attention(y, y, deterministic, causal=True, bias=bias)
+    y = self.self_attention(y, y, deterministic, causal=True, bias=bias, angles=angles)
     x = x + self.dropout(y, deterministic=deterministic)
     if self.has_encoder:
       assert encoded is not None and encoder_mask is not None
       y = self.pre_cross_attention_layer_norm(x)
       y = self.encoder_decoder_attention(
-        y, encoded, deterministic, key_mask=encoder_mask[:, None], bias=cross_bias
+        y,
+        encoded,
+        deterministic,
+        key_mask=encoder_mask[:, None],
+        bias=across.fall,
+        angles=across.angles,
       )
       x = x + self.dropout(y, deterministic=deterministic)
     y = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
@@ -166,12 +172,16 @@ class Encoder(nn.Module):
     self.dropout = nn.Dropout(self.config.dropout_rate)
 
   def __call__(
-    self, x: jax.Array, mask: jax.Array, deterministic: bool, bias: jax.Array | None = None
+    self,
+    x: jax.Array,
+    mask: jax.Array,
+    deterministic: bool,
+    in_time: positions.InTime = positions.InTime(),
   ) -> jax.Array:
-    """x `[B, S, E]`, mask bool `[B, S]`, a bias `[1, H, S, S]` besides its own; returns `[B, S, E]`."""
-    bias = _sum(bias, self.relpos_bias(x.shape[1]) if self.relpos_bias else None)
+    """x `[B, S, E]`, mask bool `[B, S]`; returns `[B, S, E]`."""
+    bias = _sum(in_time.fall, self.relpos_bias(x.shape[1]) if self.relpos_bias else None)
     layer = EncoderLayer(self.config, parent=None)
-    x = _through(self, layer, x, mask, bias, deterministic=deterministic)
+    x = _through(self, layer, x, mask, bias, in_time.angles, deterministic=deterministic)
     return self.dropout(self.encoder_norm(x), deterministic=deterministic)
 
 
@@ -196,17 +206,18 @@ class Decoder(nn.Module):
     encoder_mask: jax.Array | None,
     deterministic: bool,
     first_logit: int = 0,
-    falls: tuple[jax.Array, jax.Array] | None = None,
+    in_time: positions.InTime = positions.InTime(),
+    across: positions.InTime = positions.InTime(),
   ) -> jax.Array:
     """Float32 logits of the positions from `first_logit` on: `[B, T - first_logit, V]`, V padded.
 
-    x is `[B, T, E]`, encoded `[B, S, E]`, its mask bool `[B, S]`; `falls` are biases of the attention to
-    itself, besides its own, and to the encoder: `[1, H, T, T]` and `[1, H, T, S]`.
+    x is `[B, T, E]`, encoded `[B, S, E]`, its mask bool `[B, S]`; `in_time` is of the attention to itself,
+    `across` of that to the encoder.
     """
-    fall, cross_fall = falls or (None, None)
-    bias = _sum(fall, self.relpos_bias(x.shape[1]) if self.relpos_bias else None)
+    bias = _sum(in_time.fall, self.relpos_bias(x.shape[1]) if self.relpos_bias else None)
     layer = DecoderLayer(self.config, self.has_encoder, parent=None)
-    x = _through(self, layer, x, encoded, encoder_mask, bias, cross_fall, deterministic=deterministic)
+    inputs = encoded, encoder_mask, bias, in_time.angles, across
+    x = _through(self, layer, x, *inputs, deterministic=deterministic)
     x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
     return self.logits_dense(x[:, first_logit:])
 

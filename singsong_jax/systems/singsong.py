@@ -242,7 +242,7 @@ class SingSong:
 
   @functools.cached_property
   def _clock(self) -> Clock | None:
-    if not self.network.time_slopes:
+    if not self.network.goes_by_time:
       return None
     return Clock(tuple(self.input_layout.seconds.tolist()), tuple(self.target_layout.seconds.tolist()))
 

@@ -1,5 +1,6 @@
-"""Optimizers and schedules: Adafactor as t5x sets it up (Shazeer & Stern 2018; SingSong, §4.4), and AdamW."""
+"""Optimizers and schedules: Adafactor as t5x has it (Shazeer & Stern 2018; SingSong, §4.4), AdamW, Muon."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -154,6 +155,58 @@ def adafactor(
   }
   transformation = optax.adafactor(schedule, multiply_by_parameter_scale=True, **settings)
   return Optimizer(transformation, schedule, settings)
+
+
+@gin.configurable
+def muon(
+  schedule: optax.Schedule | None = None,
+  beta: float = 0.95,
+  adam_share: float = 0.3,
+  b1: float = 0.9,
+  b2: float = 0.98,
+) -> Optimizer:
+  """Muon (Jordan et al. 2024): steps along the orthogonal matrix that is nearest to the momentum.
+
+  For a matrix of weights, with N the Nesterov momentum of its gradients and N = U Σ Vᵀ:
+
+      P ← P − schedule(t − 1) · max(1e-3, RMS(P)) · √max(rows, columns) · U Vᵀ
+
+  so that, as with `adafactor`, a step's RMS is the rate times the parameters': T5's attention does not scale
+  its logits, and its query matrices are smaller instead. Tables (embeddings, the head) and vectors take Adam.
+
+  Args:
+    schedule: learning rate by 0-based step; `constant_rate(0.02)` when None.
+    beta: of the momentum.
+    adam_share: of the rate, is Adam's.
+    b1, b2: Adam's.
+  """
+  schedule = schedule or constant_rate(0.02)
+  settings = {"beta": beta, "adam_share": adam_share, "b1": b1, "b2": b2}
+  transformations = {
+    "muon": optax.chain(
+      optax.contrib.scale_by_muon(beta=beta, weight_dimension_numbers=_matrices),
+      optax.stateless(lambda updates, _: jax.tree.map(lambda x: x * math.sqrt(max(x.shape)), updates)),
+      optax.scale_by_param_block_rms(),
+      optax.scale_by_learning_rate(schedule),
+    ),
+    "adam": optax.adam(lambda step: adam_share * schedule(step), b1, b2),
+  }
+  return Optimizer(optax.partition(transformations, _muon_labels), schedule, settings)
+
+
+def _matrices(updates: Any) -> Any:
+  """A tree like `updates` that says of each leaf that it is one matrix."""
+  return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(), updates)
+
+
+def _muon_labels(params: Any) -> Any:
+  """A tree like `params` of 'muon' and 'adam'."""
+  is_table = re.compile(r"(^|/)(embedding|rel_embedding|logits_dense)(/|$)").search
+  return jax.tree.map(
+    lambda name, leaf: "muon" if leaf.ndim == 2 and not is_table(name) else "adam",
+    parameter_names(params),
+    params,
+  )
 
 
 @gin.configurable

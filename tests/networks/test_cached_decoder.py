@@ -79,8 +79,9 @@ def test_rows_share_their_encoder_row():
 
 @pytest.mark.parametrize("scheme", POSITION_SCHEMES)
 @pytest.mark.parametrize("samples", [1, 2])
-def test_attention_that_falls_with_time(samples, scheme):
-  expected, decoder = encoder_decoder(samples, time_slopes=(2.0, 30.0), position_scheme=scheme)
+@pytest.mark.parametrize("changes", [{"time_slopes": (2.0, 30.0)}, {"time_rotation": True}])
+def test_attention_that_goes_by_time(changes, samples, scheme):
+  expected, decoder = encoder_decoder(samples, **changes, position_scheme=scheme)
   without, _ = encoder_decoder(samples, position_scheme=scheme)
   assert float(jnp.abs(expected - without).max()) > 0.01
   found = cached_logits(decoder, TOKENS[: len(expected)], [3, 1, 7])

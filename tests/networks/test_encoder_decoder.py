@@ -161,6 +161,7 @@ def test_bfloat16_activations_keep_float32_parameters_and_logits():
   [
     ({"position_scheme": "rotary"}, "rotary"),
     ({"time_slopes": (1.0,)}, "for each of the 2 heads"),
+    ({"time_rotation": True, "head_dim": 7}, "head_dim must be even, got 7"),
     ({"time_slopes": (1.0, -1.0)}, "one \\(≥ 0\\) for each"),
     ({"emb_dim": 15}, "15"),
     ({"dropout_rate": 1.0}, "1.0"),

@@ -47,12 +47,13 @@ def test_impossible_shares_are_errors(hidden):
 
 def test_what_was_not_chosen_is_not_described():
   description = toy().describe()
-  assert "hidden" not in description and "time_slopes" not in description["network"]
+  assert "hidden" not in description
+  assert not {"time_slopes", "time_rotation"} & set(description["network"])
   assert system_from_description(json.loads(json.dumps(description))) == toy()
 
 
 def test_attention_in_time_samples_what_the_whole_network_prefers():
-  network = dataclasses.replace(NETWORK, time_slopes=(1.0, 20.0))
+  network = dataclasses.replace(NETWORK, time_slopes=(1.0, 20.0), time_rotation=True)
   system = dataclasses.replace(toy(), network=network, hidden=(0.0, 0.5))
   assert system_from_description(json.loads(json.dumps(system.describe()))) == system
   batch, params = batch_for(system), params_of(system)
