@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from singsong_jax import storage
 from singsong_jax.errors import InputError
@@ -88,10 +88,10 @@ class Corpus:
       "run_train.sh, or prepare the songs with the model's"
     )
 
-  def check_same_tokenizers(self, other: "Corpus") -> None:
-    """Raises InputError where a code means one thing here and another in `other`."""
-    for part, fingerprint in self.tokenizers.items():
-      if other.tokenizers.get(part) != fingerprint:
+  def check_same_tokenizers(self, other: "Corpus", parts: Iterable[str]) -> None:
+    """Raises InputError where a code of one of `parts` means one thing here and another in `other`."""
+    for part in parts:
+      if other.tokenizers.get(part) != self.tokenizers.get(part):
         raise InputError(
           f"{self.data_dir} and {other.data_dir} were tokenised with different {part}; prepare one with the "
           f"other's files (--codec, --semantics) to train on both"
@@ -117,7 +117,13 @@ class Corpus:
     self.schema.check_files(self.paths(split))
 
 
-def record_sizes(vocabulary: Vocabulary, geometry: Geometry) -> dict[str, float]:
-  """What the sizes of records follow from, by name. How many levels are coarse does not matter to them."""
+def record_sizes(
+  vocabulary: Vocabulary, geometry: Geometry, parts: Iterable[str] = ("codec", "semantics")
+) -> dict[str, float]:
+  """What the sizes of records' codes of `parts` follow from, by name; how many levels are coarse does not
+  matter to them.
+  """
   codes = {name: getattr(vocabulary, name) for name in ("num_semantic_codes", "num_acoustic_codes")}
-  return codes | dataclasses.asdict(geometry)
+  not_read = [kind for kind, part in (("acoustic", "codec"), ("semantic", "semantics")) if part not in parts]
+  sizes = codes | dataclasses.asdict(geometry)
+  return {name: size for name, size in sizes.items() if not any(kind in name for kind in not_read)}

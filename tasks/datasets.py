@@ -39,10 +39,14 @@ class Examples(Protocol):
 
   Attributes:
     lengths: exact ones of the task's features.
+    tokenizers: 'codec', 'semantics' or both: whose codes it is made of.
   """
 
   @property
   def lengths(self) -> dict[str, int]: ...
+
+  @property
+  def tokenizers(self) -> tuple[str, ...]: ...
 
   def check(self, corpus: Corpus) -> None:
     """Raises InputError where the records are of other codes than the model's."""
@@ -202,7 +206,7 @@ def train_iterator(
     raise InputError(f"num_readers is {num_readers}; at least 1 is needed, or None")
   loaded = [_load(folder, examples) for folder in rates]
   for corpus in loaded[1:]:
-    loaded[0].check_same_tokenizers(corpus)
+    loaded[0].check_same_tokenizers(corpus, examples.tokenizers)
   parts = []
   for index, (corpus, rate) in enumerate(zip(loaded, rates.values())):
     corpus.paths(split)  # raises where there is nothing to read

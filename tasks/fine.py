@@ -36,6 +36,8 @@ class FineExamples:
 
   layout: FineLayout = FineLayout()
 
+  tokenizers = ("codec",)  # no annotation: a class attribute, not a field
+
   def check(self, corpus: Corpus) -> None:
     layout, window_seconds = self.layout, corpus.schema.geometry.window_seconds
     corpus.check_made_for(

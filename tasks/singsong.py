@@ -49,7 +49,7 @@ def make_task(
   feature = seqio.Feature(seqio.PassThroughVocabulary(vocabulary.size), add_eos=False, dtype=tf.int32)
   return seqio.Task(
     name,
-    source=CorpusSource(data_dir, lambda corpus: corpus.check_made_for(record_sizes(vocabulary, geometry))),
+    source=CorpusSource(data_dir, lambda corpus: _check(corpus, features, vocabulary, geometry)),
     output_features={"inputs": feature, "targets": feature},
     preprocessors=[
       preprocessors.record_to_ids(input_layout, target_layout, vocals),
@@ -60,6 +60,16 @@ def make_task(
     metric_fns=[metrics.token_accuracy, metrics.legal_fraction(target_layout)],
     shuffle_buffer_size=shuffle_buffer_size,
   )
+
+
+def _check(corpus: Corpus, features: str, vocabulary: Vocabulary, geometry: Geometry) -> None:
+  corpus.check_made_for(record_sizes(vocabulary, geometry, _tokenizers(features)))
+
+
+def _tokenizers(features: str) -> tuple[str, ...]:
+  """Those whose codes are read or written."""
+  streams = "".join(dataclasses.astuple(FEATURIZATIONS[features]))
+  return tuple(part for stream, part in (("a", "codec"), ("s", "semantics")) if stream in streams)
 
 
 def task_feature_lengths(
@@ -97,7 +107,11 @@ class SingSongExamples:
     return task_feature_lengths(self.features, self.vocabulary, self.geometry)
 
   def check(self, corpus: Corpus) -> None:
-    corpus.check_made_for(record_sizes(self.vocabulary, self.geometry))
+    _check(corpus, self.features, self.vocabulary, self.geometry)
+
+  @property
+  def tokenizers(self) -> tuple[str, ...]:
+    return _tokenizers(self.features)
 
   def make_task(self, name: str, data_dir: str, shuffle_buffer_size: int) -> seqio.Task:
     return make_task(

@@ -35,7 +35,7 @@ HAS_T5X = importlib.util.find_spec("t5x") is not None
 TASKS = list(itertools.product(NOISE_SIGMA, FEATURIZATIONS))
 SIZES = {  # parameters: with embedding and head; of a codec with averages, codebooks and judges
   ("singsong", "tiny"): 2_099_200,
-  ("singsong", "mini"): 4_476_672,
+  ("singsong", "mini"): 5_214_720,
   ("singsong", "small"): 49_306_624,
   ("singsong", "base"): 206_095_872,
   ("singsong", "large"): 727_840_768,

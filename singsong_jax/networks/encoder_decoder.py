@@ -54,15 +54,26 @@ class EncoderDecoder(nn.Module):
     With `enable_dropout` the call needs the rng stream 'dropout'.
     """
     encoded = self.encode(encoder_input_tokens, enable_dropout=enable_dropout)
+    return self._decode(encoded, encoder_input_tokens > 0, decoder_input_tokens, enable_dropout)
+
+  def with_lockstep(
+    self, encoder_input_tokens: jax.Array, decoder_input_tokens: jax.Array, *, enable_dropout: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """The same, and what the head makes of the encoder's output alone: float32 `[B, S, V]`."""
+    encoded = self.encode(encoder_input_tokens, enable_dropout=enable_dropout)
+    logits = self._decode(encoded, encoder_input_tokens > 0, decoder_input_tokens, enable_dropout)
+    return logits, self.decoder.logits_dense(encoded)
+
+  def _decode(
+    self, encoded: jax.Array, encoder_mask: jax.Array, decoder_input_tokens: jax.Array, enable_dropout: bool
+  ) -> jax.Array:
     x = self._embed(decoder_input_tokens, not enable_dropout)
     in_time = across = positions.InTime()
     if self.config.goes_by_time:
       length, keys = x.shape[1], encoded.shape[1]
       in_time = self._clock.decoder(self.config, 0, length, length)
       across = self._clock.across(self.config, 0, length, keys)
-    return self.decoder(
-      x, encoded, encoder_input_tokens > 0, not enable_dropout, in_time=in_time, across=across
-    )
+    return self.decoder(x, encoded, encoder_mask, not enable_dropout, in_time=in_time, across=across)
 
   def encode(self, encoder_input_tokens: jax.Array, *, enable_dropout: bool = False) -> jax.Array:
     """Ids `[B, S]` to `[B, S, E]`."""

@@ -45,6 +45,9 @@ class SingSong:
     hidden: in training, between which shares of the decoder's inputs BOS takes the place of; the paper's, (0,
       0), hides none. Music goes on as it went: a decoder that sees all of its past learns for long from that
       alone, and from the vocals little (Bowman et al. 2016, §3.2, hide words for the same reason).
+    lockstep: share of the training loss that the encoder bears alone: of its output at each semantic frame of
+      the vocals the decoder's head is to make the accompaniment's semantic id of the same frame, which only
+      the vocals can tell. The paper's is 0; at 1 nothing of the decoder but its head is trained.
 
   Raises:
     InputError: an unknown name, or a setting that contradicts another.
@@ -57,6 +60,7 @@ class SingSong:
   geometry: Geometry = Geometry()
   z_loss: float = 1e-4
   hidden: tuple[float, float] = (0.0, 0.0)
+  lockstep: float = 0.0
 
   name = "singsong"  # no annotation: class attributes, not fields
   bos_id = BOS_ID
@@ -67,6 +71,12 @@ class SingSong:
     object.__setattr__(self, "hidden", tuple(self.hidden))
     if len(self.hidden) != 2 or not 0 <= self.hidden[0] <= self.hidden[1] <= 1:
       raise InputError(f"hidden={self.hidden}: two shares are meant, 0 ≤ least ≤ largest ≤ 1")
+    if not 0 <= self.lockstep <= 1:
+      raise InputError(f"lockstep={self.lockstep}: a share is meant, 0 ≤ lockstep ≤ 1")
+    if self.lockstep and not all(layout.semantic_length for layout in self._layouts):
+      raise InputError(
+        f"lockstep={self.lockstep} needs semantic ids read and written; {self.features} lacks some"
+      )
     object.__setattr__(self, "network", self.network.with_vocabulary(self.vocabulary.size))
 
   @property
@@ -108,29 +118,43 @@ class SingSong:
 
     Returns:
       The sum, and 'loss' (with z-loss), 'z_loss', 'accuracy', 'nll_semantic', 'nll_coarse', 'nll_level_q' of
-      each coarse level q, and these NLLs '…_masked', where only the legal ids of a position compete. NLLs are
-      in nats per token.
+      each coarse level q, 'nll_lockstep' if there is such a loss, and these NLLs '…_masked', where only the
+      legal ids of a position compete. NLLs are in nats per token.
     """
     rngs = None if dropout_rng is None else {"dropout": dropout_rng}
     decoder_inputs = batch["decoder_input_tokens"]
     if any(self.hidden) and dropout_rng is not None:
       decoder_inputs = self._partly_hidden(decoder_inputs, jax.random.fold_in(dropout_rng, _HIDING))
-    logits = self.module.apply(
+    out = self.module.apply(
       {"params": params},
       batch["encoder_input_tokens"],
       decoder_inputs,
       enable_dropout=dropout_rng is not None,
       rngs=rngs,
-    )  # [B, T, V]
-    block_starts, block_size = self.legal_blocks
+      method="with_lockstep" if self.lockstep else None,
+    )
+    if not self.lockstep:
+      return self._loss(out, batch, self._groups)
+    frames = self.target_layout.semantic_length
+    of_decoder, metrics = self._loss(out[0], batch, self._groups)
+    of_encoder, also = self._loss(out[1][:, :frames], batch, {"lockstep": slice(0, frames)})
+    if dropout_rng is not None and self.lockstep == 1:
+      return of_encoder, also  # and XLA leaves the decoder out
+    nlls = {name: value for name, value in also.items() if name.startswith("nll_")}
+    return (1 - self.lockstep) * of_decoder + self.lockstep * of_encoder, {**metrics, **nlls}
+
+  def _loss(self, logits: jax.Array, batch: Batch, groups: dict[str, slice]) -> tuple[jax.Array, Sums]:
+    """Of `logits [B, n, V]` of the first n targets."""
+    length = logits.shape[1]
+    block_starts, block_sizes = self.legal_blocks
     return losses.loss_and_metrics(
       logits,
-      batch["decoder_target_tokens"],
-      batch["decoder_loss_weights"],
+      batch["decoder_target_tokens"][:, :length],
+      batch["decoder_loss_weights"][:, :length],
       z_loss=self.z_loss,
-      block_starts=block_starts,
-      block_size=block_size,
-      groups=self._groups,
+      block_starts=block_starts[:length],
+      block_size=block_sizes[:length],
+      groups=groups,
     )
 
   def _partly_hidden(self, tokens: jax.Array, rng: jax.Array) -> jax.Array:
@@ -227,8 +251,9 @@ class SingSong:
   def describe(self) -> dict[str, Any]:
     """All settings, as JSON values."""
     settings = {**dataclasses.asdict(self), "hidden": list(self.hidden)}
-    if not any(self.hidden):
-      del settings["hidden"]  # descriptions of before there was a choice remain the same
+    for name in ("hidden", "lockstep"):
+      if not np.any(settings[name]):
+        del settings[name]  # descriptions of before there was a choice remain the same
     return {"system": self.name, **settings, "network": self.network.describe()}
 
   @classmethod

@@ -14,7 +14,7 @@ from singsong_jax.training import checkpoints, descriptions, exported
 from singsong_jax.training.state import TrainState
 
 # Neither the shapes of parameters nor the meaning of ids depends on these.
-MAY_DIFFER = ("vocals", "z_loss", "hidden", "network.dropout_rate")
+MAY_DIFFER = ("vocals", "z_loss", "hidden", "lockstep", "network.dropout_rate")
 
 
 @gin.configurable

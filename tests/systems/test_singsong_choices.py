@@ -1,4 +1,4 @@
-"""What the paper does not have and `SingSong` may: hidden inputs, attention in time."""
+"""What the paper does not have and `SingSong` may: hidden inputs, lockstep, attention in time."""
 
 import dataclasses
 import json
@@ -6,7 +6,9 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import linen as nn
 
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
@@ -45,9 +47,40 @@ def test_impossible_shares_are_errors(hidden):
     dataclasses.replace(toy(), hidden=hidden)
 
 
+def test_in_lockstep_the_head_reads_the_accompaniment_off_the_encoder():
+  plain, half, whole = (dataclasses.replace(toy(), lockstep=share) for share in (0.0, 0.5, 1.0))
+  batch, params, key = batch_for(plain, 4), nn.unbox(params_of(plain)), jax.random.key(3)
+  frames = plain.target_layout.semantic_length
+  encoded = plain.module.apply({"params": params}, batch["encoder_input_tokens"], method="encode")
+  log_p = jax.nn.log_softmax(encoded[:, :frames] @ params["decoder"]["logits_dense"]["kernel"])
+  targets = batch["decoder_target_tokens"][:, :frames]
+  expected = -np.take_along_axis(np.asarray(log_p), targets[..., None], axis=-1).mean()
+  of_decoder, metrics = plain.loss(params, batch, None)
+  loss, also = half.loss(params, batch, None)
+  total, count = also.pop("nll_lockstep")
+  np.testing.assert_allclose(total / count, expected, rtol=1e-5)
+  np.testing.assert_allclose(loss, 0.5 * (of_decoder + total), rtol=1e-3)  # but for the z-loss
+  also.pop("nll_lockstep_masked")
+  assert jax.tree.map(float, also) == jax.tree.map(float, metrics)
+  assert set(whole.loss(params, batch, None)[1]) == {*also, "nll_lockstep", "nll_lockstep_masked"}
+  # In training the whole loss leaves the decoder as it is.
+  gradients = jax.grad(lambda params: whole.loss(params, batch, key)[0])(params)
+  moved = {part: bool(optax.tree.norm(tree) > 0) for part, tree in gradients["decoder"].items()}
+  assert {part for part, does in moved.items() if does} == {"logits_dense"}
+  assert optax.tree.norm(gradients["encoder"]) > 0
+
+
+@pytest.mark.parametrize(
+  ("lockstep", "features", "message"), [(1.5, "s_sa", "a share"), (0.5, "a_sa", "semantic ids")]
+)
+def test_lockstep_that_cannot_be_is_an_error(lockstep, features, message):
+  with pytest.raises(InputError, match=message):
+    dataclasses.replace(toy(), lockstep=lockstep, features=features)
+
+
 def test_what_was_not_chosen_is_not_described():
   description = toy().describe()
-  assert "hidden" not in description
+  assert not {"hidden", "lockstep"} & set(description)
   assert not {"time_slopes", "time_rotation"} & set(description["network"])
   assert system_from_description(json.loads(json.dumps(description))) == toy()
 

@@ -1,5 +1,6 @@
 """tasks/datasets.py."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -188,6 +189,20 @@ def test_corpora_of_different_tokenisers_are_not_mixed(make_iterator, make_data_
   folder = make_data_dir(tmp_path / "more", seed=1, tokenizers="another codec")
   with pytest.raises(InputError, match="tokenised with different codec"):
     make_iterator(corpora={str(folder): 1.0})
+
+
+def test_of_a_codec_whose_codes_are_not_read_corpora_may_have_any(
+  data_dir, geometry, make_data_dir, tmp_path
+):
+  folder = make_data_dir(tmp_path / "more", seed=1, tokenizers="another codec")
+  geometry = dataclasses.replace(geometry, num_acoustic_levels=4)
+  examples = SingSongExamples(vocals="noisy", features="s_s", geometry=geometry)
+  options = {"data_dir": str(data_dir), "examples": examples, "batch_size": 3, "seed": 5}
+  batch = next(datasets.train_iterator(**options, corpora={str(folder): 1.0}))
+  assert batch["decoder_target_tokens"].shape == (3, 10)
+  with pytest.raises(InputError, match="num_acoustic_levels"):
+    examples = dataclasses.replace(examples, features="s_sa")
+    next(datasets.train_iterator(**{**options, "examples": examples}))
 
 
 def test_eval_batches_count_every_example_once(data_dir, geometry):
