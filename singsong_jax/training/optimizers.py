@@ -169,10 +169,12 @@ def muon(
 
   For a matrix of weights, with N the Nesterov momentum of its gradients and N = U Σ Vᵀ:
 
-      P ← P − schedule(t − 1) · max(1e-3, RMS(P)) · √max(rows, columns) · U Vᵀ
+      P ← P − schedule(t − 1) · max(1e-3, RMS(P₀)) · √max(rows, columns) · U Vᵀ
 
-  so that, as with `adafactor`, a step's RMS is the rate times the parameters': T5's attention does not scale
-  its logits, and its query matrices are smaller instead. Tables (embeddings, the head) and vectors take Adam.
+  so that a step's RMS is the rate times that of the parameters where the optimizer began: T5's attention does
+  not scale its logits, and its query matrices are smaller instead. Were it that of the parameters as they
+  are, as with `adafactor`, steps of equal length in ever other directions would make both grow without end.
+  Tables (embeddings, the head) and vectors take Adam.
 
   Args:
     schedule: learning rate by 0-based step; `constant_rate(0.02)` when None.
@@ -186,12 +188,29 @@ def muon(
     "muon": optax.chain(
       optax.contrib.scale_by_muon(beta=beta, weight_dimension_numbers=_matrices),
       optax.stateless(lambda updates, _: jax.tree.map(lambda x: x * math.sqrt(max(x.shape)), updates)),
-      optax.scale_by_param_block_rms(),
+      _scale_by_first_rms(),
       optax.scale_by_learning_rate(schedule),
     ),
     "adam": optax.adam(lambda step: adam_share * schedule(step), b1, b2),
   }
   return Optimizer(optax.partition(transformations, _muon_labels), schedule, settings)
+
+
+class _FirstRms(NamedTuple):
+  rms: Any
+
+
+def _scale_by_first_rms(least: float = 1e-3) -> optax.GradientTransformation:
+  """Multiplies every update by the RMS of the parameters that the optimizer was made for."""
+
+  def init(params):
+    return _FirstRms(jax.tree.map(lambda x: jnp.maximum(least, jnp.sqrt(jnp.mean(jnp.square(x)))), params))
+
+  def update(updates, state, params=None):
+    del params
+    return jax.tree.map(jnp.multiply, updates, state.rms), state
+
+  return optax.GradientTransformation(init, update)
 
 
 def _matrices(updates: Any) -> Any:
