@@ -19,27 +19,32 @@ def draw(
 ) -> None:
   """Writes spectrograms of `tracks` (name → mono `[samples]`) and the loss curve of `model_dir` as PNG.
 
+  A model that was exported has no curve.
+
   Args:
     chance_nats: loss of a model that knows which codes are legal, and nothing else.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(11, 2.3 * (len(tracks) + 1)), layout="constrained")
+  metrics = pathlib.Path(model_dir) / "metrics"
+  histories = {split: read_history(metrics / f"{split}.jsonl") for split in ("train", "eval")}
+  panels = len(tracks) + any(histories.values())
+  figure = Figure(figsize=(11, 2.3 * panels), layout="constrained")
   FigureCanvasAgg(figure)
-  axes = figure.subplots(len(tracks) + 1, 1)
+  axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
   for axis, (name, waveform) in zip(axes, tracks.items()):
     image = plot_spectrogram(axis, name, waveform, sample_rate_hz)
     figure.colorbar(image, ax=axis, label="dB", pad=0.01)
-  _loss_curve(axes[-1], pathlib.Path(model_dir) / "metrics", chance_nats)
+  if any(histories.values()):
+    _loss_curve(axes[-1], histories, chance_nats)
   with files.replacing(path) as temporary:
     figure.savefig(temporary, dpi=110)
 
 
-def _loss_curve(axis, metrics_dir: pathlib.Path, chance_nats: float) -> None:
+def _loss_curve(axis, histories: dict[str, list[dict]], chance_nats: float) -> None:
   axis.set(title="loss", xlabel="step", ylabel="nats per token")
-  for split, style in (("train", "-"), ("eval", "o-")):
-    history = read_history(metrics_dir / f"{split}.jsonl")
+  for (split, history), style in zip(histories.items(), ("-", "o-"), strict=True):
     if history:
       axis.plot([row["step"] for row in history], [row["loss"] for row in history], style, label=split)
   label = f"{chance_nats:.2f}: knows only which codes are legal"
