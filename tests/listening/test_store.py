@@ -80,7 +80,7 @@ def test_many_at_once_leave_one_row(make, open_store):
 def test_raters_are_balanced(make, open_store):
   """Twelve at once, each a step at a time: every trial of 36 gets about two answers, every pair about 24.
 
-  Exactly so many would take more than the next best trial for whoever comes: names, and so orders, are random.
+  Not exactly: whoever comes is given the next best trial, and names, and so orders, are random.
   """
   folder, study = make(per_pair=12, trials_per_rater=6, checks_per_rater=1)
   store = open_store(folder, study)
