@@ -196,19 +196,15 @@ def muon(
   return Optimizer(optax.partition(transformations, _muon_labels), schedule, settings)
 
 
-class _FirstRms(NamedTuple):
-  rms: Any
-
-
 def _scale_by_first_rms(least: float = 1e-3) -> optax.GradientTransformation:
   """Multiplies every update by the RMS of the parameters that the optimizer was made for."""
 
   def init(params):
-    return _FirstRms(jax.tree.map(lambda x: jnp.maximum(least, jnp.sqrt(jnp.mean(jnp.square(x)))), params))
+    return jax.tree.map(lambda x: jnp.maximum(least, jnp.sqrt(jnp.mean(jnp.square(x)))), params)
 
   def update(updates, state, params=None):
     del params
-    return jax.tree.map(jnp.multiply, updates, state.rms), state
+    return jax.tree.map(jnp.multiply, updates, state), state
 
   return optax.GradientTransformation(init, update)
 
