@@ -53,7 +53,7 @@ def run(
   except (ValueError, ImportError) as error:
     raise InputError(f"--beam_options={shlex.join(options)}: {error}") from error
   try:
-    with _leaving_at_ctrl_c(), _few_threads(processes), unstarted as pipeline:
+    with _leaving_at_ctrl_c(), _leaving_without_worker(), _few_threads(processes), unstarted as pipeline:
       build(pipeline, elements, dofn, expand)
   except Exception as error:
     # Beam says where it was, and brings another process's exception as the text of its traceback.
@@ -109,6 +109,29 @@ def _leaving_at_ctrl_c() -> Iterator[None]:
     yield
   finally:
     signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def _leaving_without_worker() -> Iterator[None]:
+  """The death of a process that Beam started ends this one: Beam would wait for its answer for ever."""
+  previous = threading.excepthook
+
+  def leave(raised: threading.ExceptHookArgs) -> None:
+    if died := re.search(r"Worker subprocess exited with return code (-?\d+)", str(raised.exc_value)):
+      print(
+        f"\nerror: a worker process ended with status {died[1]}, killed perhaps for want of memory: each of "
+        "--num_workers takes its own. Nothing is lost; the same command goes on from here",
+        file=sys.stderr,
+        flush=True,
+      )
+      os._exit(cli.INPUT_ERROR_STATUS)
+    previous(raised)
+
+  threading.excepthook = leave
+  try:
+    yield
+  finally:
+    threading.excepthook = previous
 
 
 def _leave(*_) -> None:

@@ -1,5 +1,6 @@
 """One process or several, killed or not, here or in a bucket: the same records."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -100,6 +101,35 @@ def test_two_processes_survive_sigkill(command, tmp_path, contents):
   finish(command(killed, "--num_workers=2"))
   finish(command(whole, "--num_workers=1"))
   assert contents(killed) == contents(whole)
+
+
+@pytest.mark.slow
+def test_the_death_of_a_worker_ends_the_job(command, tmp_path):
+  """Beam's own runner would wait for it for ever."""
+  with subprocess.Popen(
+    command(tmp_path, "--num_workers=2"), cwd=ROOT, stderr=subprocess.PIPE, text=True
+  ) as process:
+    while process.poll() is None and len(list(tmp_path.glob("clips/*/*.json"))) < 2:
+      time.sleep(0.01)
+    try:
+      os.kill(worker_of(process.pid), signal.SIGKILL)
+      _, errors = process.communicate(timeout=300)
+    finally:
+      process.kill()
+  assert process.returncode == 2
+  assert "error: a worker process ended with status -9" in errors
+  assert not (tmp_path / "manifest.json").exists()
+  finish(command(tmp_path, "--num_workers=2"))
+
+
+def worker_of(pid):
+  """A process that Beam started for this one. Read where Linux lists them."""
+  for path in pathlib.Path("/proc").glob("[0-9]*"):
+    with contextlib.suppress(OSError):  # those that have ended meanwhile
+      parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+      if parent == pid and b"sdk_worker_main" in (path / "cmdline").read_bytes():
+        return int(path.name)
+  raise AssertionError(f"{pid} has no workers")
 
 
 def test_a_bucket_gets_the_same_files(songs, settings, separator, tmp_path, replace):
