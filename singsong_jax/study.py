@@ -18,10 +18,9 @@ from singsong_jax.errors import InputError, did_you_mean
 from singsong_jax.evaluation.clips import Mixes, find_clips, named_folders
 from singsong_jax.listening import analysis, report
 from singsong_jax.listening.making import Sources, make_study
-from singsong_jax.listening.store import Store
-from singsong_jax.listening.trials import Settings, Study
+from singsong_jax.listening.trials import Settings
 
-_VOCALS = flags.DEFINE_string("vocals", None, "make: folder of isolated vocals")
+_VOCALS = flags.DEFINE_string("vocals", None, "make: folder of isolated vocals: NAME.wav, or NAME/vocals.wav")
 _INSTRUMENTALS = flags.DEFINE_multi_string(
   "instrumentals", [], "make: NAME=FOLDER: instrumentals named like the vocals, or what infer wrote"
 )
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> None:
 
 
 def _make(folder: pathlib.Path) -> None:
-  vocals = find_clips(_required(_VOCALS))
+  vocals = find_clips(_required(_VOCALS), "vocals")
   systems = {
     name: Mixes.pair(vocals, find_clips(place), f"--instrumentals={name}={place}")
     for name, place in named_folders(_required(_INSTRUMENTALS)).items()
@@ -99,29 +98,17 @@ def _serve(folder: pathlib.Path) -> None:
 
 def _export(folder: pathlib.Path) -> None:
   path = _required(_OUTPUT)
-  rows = _stored(folder)
+  rows = analysis.stored(folder)
   files.write_text(path, analysis.to_csv(rows))
   print(f"{len(rows)} answers in {path}")
 
 
 def _analyse(place: pathlib.Path) -> None:
   output = pathlib.Path(_required(_OUTPUT_DIR))
-  if place.is_dir():
-    answers = analysis.to_answers(_stored(place), str(place))
-  else:
-    answers = analysis.read_csv(place)
-  results = analysis.analyse(answers, _EXCLUDE_FAILED_CHECKS.value)
+  results = analysis.analyse(analysis.read_answers(place), _EXCLUDE_FAILED_CHECKS.value)
   print(report.markdown(results))
   for path in report.write(results, output):
     print(f"wrote {path}")
-
-
-def _stored(folder: pathlib.Path) -> list[dict]:
-  store = Store(folder, Study.read(folder))
-  try:
-    return store.export()
-  finally:
-    store.close()
 
 
 def _required(holder: flags.FlagHolder):

@@ -4,7 +4,9 @@
   python -m singsong_jax.sweep gin/sweeps/table1.toml --mode=run          one after the other, here
   python -m singsong_jax.sweep gin/sweeps/table1.toml --mode=slurm        an array job, for sbatch
   python -m singsong_jax.sweep gin/sweeps/table1.toml --status            a table of how far they are
+  python -m singsong_jax.sweep gin/sweeps/table1.toml --evaluate --mode=run   what is trained, so
   python -m singsong_jax.sweep gin/sweeps/table1.toml --report=OUT        Tables 1 and 2, Figures 3 and 5
+  python -m singsong_jax.sweep gin/sweeps/table1.toml --report=OUT --study=STUDY    Figures 4 and 6, too
 
 Cells that are done are left out. What a file looks like: singsong_jax/sweeps/grid.py; docs/sweeps.md.
 """
@@ -18,6 +20,7 @@ from absl import flags
 from singsong_jax import cli
 from singsong_jax.errors import InputError, did_you_mean
 from singsong_jax.sweeps import launch, runner, status
+from singsong_jax.sweeps.evaluations import evaluations
 from singsong_jax.sweeps.grid import Cell, Sweep, load_sweep
 
 _EMIT = {"shell": launch.shell_lines, "slurm": launch.slurm_script, "xmanager": launch.xmanager_script}
@@ -28,6 +31,12 @@ _STATUS = flags.DEFINE_bool("status", False, "print a table of how far the cells
 _REPORT = flags.DEFINE_string(
   "report", None, "folder: write the table and the figures of what has been evaluated, and do nothing else"
 )
+_STUDY = flags.DEFINE_string(
+  "study", None, "with --report: folder of a listening study, or its answers.csv, for Figures 4 and 6"
+)
+_EVALUATE = flags.DEFINE_bool(
+  "evaluate", False, "the evaluation of the cells that are trained, in place of training, by any --mode"
+)
 _ONLY = flags.DEFINE_string("only", None, "a regular expression: cells whose name it is found in")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder of the sweep, in place of the file's")
 _DATA_DIR = flags.DEFINE_multi_string(
@@ -37,20 +46,37 @@ _DATA_DIR = flags.DEFINE_multi_string(
 
 def main(argv: list[str]) -> None:
   sweep = load_sweep(argv[1], _MODEL_DIR.value, _data_dirs(_DATA_DIR.value))
+  if _STUDY.value and not _REPORT.value:
+    raise InputError("--study is for --report=OUT: give that, too")
+  if _EVALUATE.value and _REPORT.value:
+    raise InputError("--report is of what --evaluate has made: one after the other")
+  if _EVALUATE.value:
+    sweep = evaluations(sweep)
   cells = _chosen(sweep, _ONLY.value)
   if _REPORT.value:
-    from singsong_jax.sweeps import report  # draws: the other modes start sooner without
-
-    rows = [*map(report.row_of, cells)]
-    print(report.markdown(rows))
-    for path in report.write(rows, pathlib.Path(_REPORT.value)):
-      print(f"wrote {path}")
+    _report(cells, pathlib.Path(_REPORT.value))
   elif _STATUS.value:
     print(status.table(map(status.status_of, cells)))
   elif _MODE.value == "print":
     print("\n".join(_described(sweep, cell) for cell in cells))
   else:
     _start(sweep, cells)
+
+
+def _report(cells: list[Cell], folder: pathlib.Path) -> None:
+  # These draw: the other modes start sooner without.
+  from singsong_jax.listening import analysis
+  from singsong_jax.listening import report as listening_report
+  from singsong_jax.sweeps import report
+
+  rows = [*map(report.row_of, cells)]
+  print(report.markdown(rows))
+  paths = report.write(rows, folder)
+  if _STUDY.value:
+    results = analysis.analyse(analysis.read_answers(pathlib.Path(_STUDY.value)))
+    paths += listening_report.write(results, folder / "study")
+  for path in paths:
+    print(f"wrote {path}")
 
 
 def _data_dirs(given: list[str]) -> dict[str, str]:

@@ -12,12 +12,12 @@ from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
 
 MAX_LENGTH_DIFFERENCE_SECONDS = 0.05  # a codec's frame, rounded
-_INSTRUMENTAL = "instrumental"  # what `infer` calls it, in a folder named like the vocals
 Clips = dict[str, pathlib.Path]
 
 
-def find_clips(folder: str | os.PathLike) -> Clips:
-  """Name → file, sorted: `NAME.wav` (or another suffix), or `NAME/instrumental.wav` as `infer` writes it.
+def find_clips(folder: str | os.PathLike, part: str = "instrumental") -> Clips:
+  """Name → file, sorted: `NAME.wav` (or another suffix), or `NAME/<part>.wav`, as `infer` writes
+  instrumentals and folders of songs have vocals.
 
   Raises:
     InputError: no such folder, no audio in it, or two files of one name.
@@ -29,7 +29,7 @@ def find_clips(folder: str | os.PathLike) -> Clips:
   for path in audio_files(root):
     place = path.relative_to(root).with_suffix("")
     if len(place.parts) > 1:
-      if place.name != _INSTRUMENTAL:
+      if place.name != part:
         continue
       place = place.parent
     if str(place) in found:

@@ -64,6 +64,28 @@ class Table:
   floor: float
   rows: tuple[Row, ...]
 
+  def summary(self) -> str:
+    """The numbers on a few lines."""
+    lines = [
+      f"{row.system}: {row.embedding} Fréchet {row.frechet:.3f} ({row.low:.3f} … {row.high:.3f}), KAD "
+      f"{row.kad:.3f}; {row.clips} clips, {row.vectors} vectors"
+      for row in self.rows
+    ]
+    found = {row.system: row for row in self.rows}
+    if {"isolated", "separated"} <= found.keys():
+      isolated, separated = found["isolated"], found["separated"]
+      lines.append(
+        f"FADi {isolated.frechet:.3f}, FADs {separated.frechet:.3f}, "
+        f"Δ {isolated.frechet - separated.frechet:.3f}"
+      )
+      if isolated.nll is not None and separated.nll is not None:
+        lines.append(
+          f"NLLi {isolated.nll:.3f}, NLLs {separated.nll:.3f}; among the legal codes "
+          f"{isolated.nll_masked:.3f}, {separated.nll_masked:.3f}"
+        )
+    lines.append(f"half of the {self.reference_clips} references against the other half: {self.floor:.3f}")
+    return "\n".join(lines)
+
   def write(self, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes `results.json`, `results.csv` and `results.png`; returns their paths."""
     files.make_folder(folder)

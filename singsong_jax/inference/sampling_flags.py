@@ -1,6 +1,7 @@
 """The flags of commands that sample; what is not given is as the model is best played."""
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -21,7 +22,11 @@ _FLAGS = {
 }
 
 
+def given_options() -> dict[str, Any]:
+  """The fields of `SamplingOptions` that flags say."""
+  return {name: flag.value for name, flag in _FLAGS.items() if flag.value is not None}
+
+
 def chosen_options(defaults: SamplingOptions) -> SamplingOptions:
   """`defaults` with what the flags say. Raises InputError where a flag is out of range."""
-  given = {name: flag.value for name, flag in _FLAGS.items() if flag.value is not None}
-  return dataclasses.replace(defaults, **given)
+  return dataclasses.replace(defaults, **given_options())

@@ -18,6 +18,8 @@ import numpy as np
 from singsong_jax import files
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation.significance import binomial, holm, wilcoxon
+from singsong_jax.listening.store import Store
+from singsong_jax.listening.trials import Study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,6 +199,20 @@ def _for(name: str, answer: Answer) -> int:
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
   """Rows of `Store.export` as CSV; nothing where there are none."""
   return files.to_csv(rows[0], (row.values() for row in rows)) if rows else ""
+
+
+def read_answers(place: pathlib.Path) -> list[Answer]:
+  """Of a study's folder, or of the CSV that was exported from it. Raises InputError where it is neither."""
+  return to_answers(stored(place), str(place)) if place.is_dir() else read_csv(place)
+
+
+def stored(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """Rows of `Store.export` of a study's folder."""
+  store = Store(folder, Study.read(folder))
+  try:
+    return store.export()
+  finally:
+    store.close()
 
 
 def read_csv(path: pathlib.Path) -> list[Answer]:

@@ -19,6 +19,9 @@ seed = [0, 1]
 vocals = "clean"
 features = ["s_sa"]
 
+[evaluate]                              # flags of singsong_jax.evaluate: sweeps/evaluations.py
+songs = "musdb18hq/test"
+
 [[cells]]                               # one more cell; an axis with a single value need not be said again
 vocals = "noisy"
 features = "s_sa"
@@ -63,6 +66,8 @@ _PARTS = {
   "cells": _TABLES,
   "exclude": _TABLES,
   "slurm": _TABLE,
+  "evaluate": _TABLE,
+  "evaluator": _STRINGS,
 }
 _ALIASES = {"seed": "SEED", "total_steps": "TRAIN_STEPS"}  # names for people → macros of gin/run
 _RESERVED = {"MODEL_DIR", "DATA_DIR", *_ALIASES.values()}
@@ -73,18 +78,20 @@ Values = dict[str, Any]  # setting → value
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One training run.
+  """One training run, or the evaluation of one.
 
   Attributes:
     name: `axis=value,…`; its folder's name.
     arguments: of the launcher, `./run_train.sh` by default.
     total_steps: done when a checkpoint of this step exists.
+    result: done when this file exists, in place of a checkpoint.
   """
 
   name: str
   model_dir: pathlib.Path
   arguments: tuple[str, ...]
   total_steps: int
+  result: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +103,8 @@ class Sweep:
     launcher: the command that the arguments complete; run in the repository's root.
     arguments: of all cells.
     slurm: options of sbatch.
+    evaluate: flags of `singsong_jax.evaluate`.
+    evaluator: the command that they complete.
   """
 
   name: str
@@ -104,6 +113,8 @@ class Sweep:
   launcher: tuple[str, ...] = ("./run_train.sh",)
   arguments: tuple[str, ...] = ()
   slurm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  evaluate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  evaluator: tuple[str, ...] = (".venv/bin/python", "-m", "singsong_jax.evaluate")
 
   def command(self, cell: Cell) -> list[str]:
     return [*self.launcher, *cell.arguments, *self.arguments]
@@ -146,6 +157,8 @@ def load_sweep(path: str, model_dir: str | None = None, data_dirs: Mapping[str, 
     launcher=tuple(tables.get("launcher", Sweep.launcher)),
     arguments=tuple(tables.get("arguments", ())),
     slurm=tables.get("slurm", {}),
+    evaluate=tables.get("evaluate", {}),
+    evaluator=tuple(tables.get("evaluator", Sweep.evaluator)),
   )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from singsong_jax.errors import InputError
 from singsong_jax.sweeps.grid import ROOT, Cell, Sweep
-from singsong_jax.sweeps.status import RUNNING, STATUS_FILE
+from singsong_jax.sweeps.status import RUNNING, STATUS_FILE, signs_of_the_end
 
 _SLURM = """#!/usr/bin/env bash
 # Sweep {name}: a cell a task. Before the first time: ./run_train.sh --setup_only && mkdir -p {model_dir}
@@ -23,10 +23,12 @@ echo {running} >"$model_dir/{status_file}"
 cd {root} && srun "${{command[@]}}"
 status=$?
 echo $status >"$model_dir/{status_file}"
+[[ $status == 0 ]] || exit $status
+for sign in "${{signs[@]}}"; do
+  [[ ! -e $model_dir/$sign ]] || exit 0
+done
 # It saved and stopped before the time was up: to be continued.
-[[ $status != 0 || -e $model_dir/checkpoints/$steps || -e $model_dir/checkpoint_$steps ]] ||
-  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
-exit $status
+scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 """
 # Two minutes' notice before the end: the trainer saves at SIGTERM.
 _SLURM_DEFAULTS = {"signal": "TERM@120", "requeue": True}
@@ -91,7 +93,7 @@ def slurm_script(sweep: Sweep, cells: Sequence[Cell]) -> str:
       f"slurm.{own} is set by the sweep; [slurm] is for other options of sbatch, and `parallel`"
     )
   cases = [
-    f"{i}) steps={cell.total_steps} model_dir={shlex.quote(str(cell.model_dir))}\n"
+    f"{i}) model_dir={shlex.quote(str(cell.model_dir))} signs=({shlex.join(signs_of_the_end(cell))})\n"
     f"  command=({shlex.join(sweep.command(cell))}) ;;"
     for i, cell in enumerate(cells)
   ]

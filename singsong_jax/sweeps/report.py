@@ -7,7 +7,7 @@ Of each cell's folder are read
     table evaluation/run.json        the step of the model that was evaluated
     metrics/eval.jsonl         `fad_…` and `nll_…` of `FadEarlyStopping`: the curves
 
-What is not there stays blank. Figures 4 and 6 are `singsong_jax.study analyse`'s.
+What is not there stays blank. Figures 4 and 6 are those of `listening.report`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from singsong_jax import files
 from singsong_jax.errors import InputError
-from singsong_jax.sweeps import status
+from singsong_jax.sweeps import evaluations, status
 from singsong_jax.sweeps.grid import Cell
 
 COLUMNS = ("steps", "fad_isolated", "fad_separated", "fad_gap", "nll_isolated", "nll_separated")
@@ -63,11 +63,11 @@ def row_of(cell: Cell) -> Row:
     for record in status.records(cell.model_dir / "metrics" / "eval.jsonl")
     if any(name.startswith(("fad_", "nll_i", "nll_separated")) for name in record)
   ]
-  folder = cell.model_dir / "evaluation"
-  if not (folder / "results.json").exists():
+  folder = cell.model_dir / evaluations.FOLDER
+  if not (folder / evaluations.RESULT).exists():
     return Row(name=cell.name, curve=tuple(curve))
   try:
-    found = {row["system"]: row for row in files.read_json(folder / "results.json")["rows"]}
+    found = {row["system"]: row for row in files.read_json(folder / evaluations.RESULT)["rows"]}
     isolated, separated = found.get("isolated", {}), found.get("separated", {})
     run = folder / "run.json"
     return Row(

@@ -16,7 +16,7 @@ def run_cells(sweep: Sweep, cells: Sequence[Cell]) -> tuple[list[Cell], int | No
   SIGTERM is passed on to the running cell, Ctrl-C reaches it by itself: it saves, and no other starts.
 
   Returns:
-    (cells that ended before their last step, the signal that ended all of it or None).
+    (cells that ended before they were done, the signal that ended all of it or None).
   """
   unfinished: list[Cell] = []
   with _Signals() as signals:
@@ -26,9 +26,7 @@ def run_cells(sweep: Sweep, cells: Sequence[Cell]) -> tuple[list[Cell], int | No
       status.mark(cell, status.RUNNING)
       exit_status = signals.run(sweep.command(cell))
       status.mark(cell, str(exit_status))
-      ended = (
-        "done" if status.is_done(cell) else f"ended with status {exit_status} before step {cell.total_steps}"
-      )
+      ended = "done" if status.is_done(cell) else f"ended with status {exit_status}, and is not done"
       _say(f"cell {i + 1}/{len(cells)}: {ended} after {time.monotonic() - started:.0f} s")
       if ended != "done":
         unfinished.append(cell)

@@ -38,7 +38,16 @@ class Status:
 
 
 def is_done(cell: Cell) -> bool:
+  if cell.result is not None:
+    return (cell.model_dir / cell.result).exists()
   return newest_step(cell.model_dir) >= cell.total_steps or (cell.model_dir / ENDED_EARLY).exists()
+
+
+def signs_of_the_end(cell: Cell) -> tuple[str, ...]:
+  """Paths in a cell's folder: it is done where one of them exists."""
+  if cell.result is not None:
+    return (cell.result,)
+  return (f"checkpoints/{cell.total_steps}", f"checkpoint_{cell.total_steps}", ENDED_EARLY)
 
 
 def newest_step(model_dir: pathlib.Path) -> int:

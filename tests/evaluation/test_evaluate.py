@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -92,6 +93,27 @@ def test_the_command(folders):
   assert (folders / "out" / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_gin_file_says_what_flags_do_not(folders):
+  lines = [
+    "import singsong_jax.evaluation.comparison",
+    f"evaluate.references = '{folders}/mixes'",
+    f"evaluate.vocals = '{folders}/vocals'",
+    f"evaluate.instrumentals = {{'isolated': '{folders}/good'}}",
+    "evaluate.seed = 5",
+  ]
+  (folders / "it.gin").write_text("\n".join(lines))
+  command = [sys.executable, "-m", "singsong_jax.evaluate", f"--gin_file={folders}/it.gin"]
+  by_file = [*command, f"--output_dir={folders}/by_file"]
+  by_flags = [*command, f"--output_dir={folders}/by_flags", f"--instrumentals=isolated={folders}/bad"]
+  tables = []
+  for arguments in (by_file, by_flags):
+    subprocess.run(arguments, capture_output=True, check=True)
+    tables.append(json.loads((pathlib.Path(arguments[4].partition("=")[2]) / "results.json").read_text()))
+  assert tables[1]["rows"][0]["frechet"] > 10 * tables[0]["rows"][0]["frechet"]
+  unknown = subprocess.run([*by_file, "--gin.evaluate.embeding='x'"], capture_output=True, text=True)
+  assert unknown.returncode == 2 and "did you mean embedding?" in unknown.stderr
+
+
 def test_what_cannot_be_evaluated(folders):
   vocals = find_clips(folders / "vocals")
   (folders / "bad" / "3.wav").unlink()
@@ -128,7 +150,7 @@ def test_a_model_is_asked_for_songs_it_does_not_know(songs_dir, model_dir, tmp_p
     f"--songs={songs_dir}",
     f"--output_dir={tmp_path}/out",
   ]
-  command += [f"--model_dir={model_dir}", "--seed=3"]
+  command += [f"--model_dir={model_dir}", "--temperature=0.5", "--seed=3"]
   done = subprocess.run(command, capture_output=True, text=True, check=True)
   results = json.loads((tmp_path / "out/results.json").read_text())
   isolated, separated = results["rows"]
@@ -136,6 +158,7 @@ def test_a_model_is_asked_for_songs_it_does_not_know(songs_dir, model_dir, tmp_p
   assert f"NLLi {isolated['nll']:.3f}, NLLs {separated['nll']:.3f}" in done.stdout
   assert isolated["nll_masked"] < isolated["nll"]
   assert isolated["clips"] == results["reference_clips"] == 4
+  assert json.loads((tmp_path / "out/run.json").read_text())["options"]["temperature"] == 0.5
   made = sorted((tmp_path / "out/instrumentals").rglob("*.wav"))
   assert len(made) == 8
   made[0].unlink()

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -58,6 +60,22 @@ def test_what_is_not_there_stays_blank(cells, tmp_path):
     "figure_5.png",
   ]
   assert all(path.stat().st_size for path in paths)
+
+
+def test_figures_4_and_6_come_from_a_study(tmp_path):
+  (tmp_path / "sweep.toml").write_text(
+    'model_dir = "runs"\ndata_dir = "data"\n[fixed]\ntotal_steps = 4\n[axes]\nvocals = ["noisy"]\n'
+  )
+  answers = "rater,system_a,system_b,preference,check_passed,headphones_passed\n" + "x,ours,random,1,,1\n" * 3
+  (tmp_path / "answers.csv").write_text(answers)
+  command = [sys.executable, "-m", "singsong_jax.sweep", str(tmp_path / "sweep.toml")]
+  command += [f"--report={tmp_path}/out", f"--study={tmp_path}/answers.csv"]
+  subprocess.run(command, check=True, capture_output=True)
+  results = json.loads((tmp_path / "out/study/results.json").read_text())
+  assert results["systems"][0]["name"] == "ours" and results["systems"][0]["wins"] == 3
+  assert (tmp_path / "out/study/matrix.png").stat().st_size and (
+    tmp_path / "out/study/wins.png"
+  ).stat().st_size
 
 
 def test_isolated_vocals_alone_have_no_gap(cells):

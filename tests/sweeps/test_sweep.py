@@ -98,6 +98,38 @@ def test_sigterm_lets_the_cell_save_and_starts_no_other(folder):
   assert "1 waiting, 1 stopped" in output and "goes on from here" in errors
 
 
+EVALUATOR = """#!/usr/bin/env bash
+for argument in "$@"; do
+  [[ $argument != --output_dir=* ]] || folder=${argument#*=}
+done
+echo "$*" >>"${0%/*}/evaluations"
+echo '{"rows": [{"system": "isolated", "frechet": 1.5, "embedding": "VGGish"}]}' >"$folder/results.json"
+"""
+
+
+def test_what_is_trained_is_evaluated_and_reported(folder):
+  assert "has no table [evaluate]" in call(folder, "--evaluate")[2]
+  (folder / "evaluate.sh").write_text(EVALUATOR)
+  (folder / "evaluate.sh").chmod(0o755)
+  text = f'evaluator = ["{folder}/evaluate.sh"]\n' + (folder / "sweep.toml").read_text()
+  (folder / "sweep.toml").write_text(text + '[evaluate]\nsongs = "dev"\nembedding = "logmel"\nseed = 3\n')
+  assert "none of the 2 cells of sweep is trained" in call(folder, "--evaluate")[2]
+  runs = folder / "runs"
+  (runs / "vocals=clean/checkpoints/4").mkdir(parents=True)
+  (runs / "vocals=noisy/best").mkdir(parents=True)
+  (runs / "vocals=noisy/ended_early.txt").touch()
+  assert "vocals=clean: waiting" in call(folder, "--evaluate")[1] and not (folder / "evaluations").exists()
+  code, output, _ = call(folder, "--evaluate", "--mode=run")
+  assert code == 0 and "2 cells: 2 done" in output
+  first, second = (folder / "evaluations").read_text().splitlines()
+  songs = f"--songs={ROOT}/dev --embedding=logmel --seed=3"
+  assert first == f"--model_dir={runs}/vocals=clean --output_dir={runs}/vocals=clean/evaluation {songs}"
+  assert second == f"--model_dir={runs}/vocals=noisy/best --output_dir={runs}/vocals=noisy/evaluation {songs}"
+  assert "2 of 2 cells are done" in call(folder, "--evaluate", "--mode=run")[2]
+  code, output, _ = call(folder, f"--report={folder}/report")
+  assert code == 0 and "2 of 2 cells have been evaluated" in output
+
+
 def test_print_and_status_start_nothing(folder):
   code, output, _ = call(folder)
   assert code == 0 and "# vocals=clean: waiting" in output and "--vocals=noisy" in output
@@ -127,6 +159,8 @@ def test_bad_arguments_are_one_line(folder):
     (["--only=("], "is not a regular expression"),
     (["--only=vocals=clear"], "found in no cell's name; did you mean vocals=clean?"),
     (["--data_dir=x=/y"], "write --data_dir=PATH"),
+    (["--study=x"], "--study is for --report=OUT"),
+    (["--evaluate", "--report=x"], "one after the other"),
     (["more.toml"], "unexpected argument 'more.toml'"),
   ]:
     code, _, errors = call(folder, *arguments)
@@ -166,6 +200,12 @@ def test_a_slurm_task_that_fails_says_so(folder):
 def test_a_slurm_task_that_saved_before_its_time_was_up_is_queued_again(folder):
   assert slurm(folder, 0, {"srun": "exit 0", "scontrol": RECORD}) == 0
   assert (folder / "requeued").read_text().strip() == "requeue 55_0"
+
+
+def test_a_slurm_task_that_ended_early_is_not_queued_again(folder):
+  early = 'touch "${0%/*}/../runs/vocals=clean/ended_early.txt"'
+  assert slurm(folder, 0, {"srun": early, "scontrol": RECORD}) == 0
+  assert not (folder / "requeued").exists()
 
 
 def test_options_of_sbatch(folder):

@@ -1,0 +1,51 @@
+"""The evaluation of a sweep's trained cells, as a sweep of its own: it is run or submitted as trainings are.
+
+In the file
+
+    [evaluate]                              # flags of singsong_jax.evaluate
+    songs = "musdb18hq/test"
+    embedding = "vggish:/models/vggish-10086976.pth"
+    separator = "mdx:/models/vocals.onnx"
+
+`songs` is relative to where the command is given, as `data_dir` is.
+"""
+
+import dataclasses
+
+from singsong_jax import files
+from singsong_jax.errors import InputError
+from singsong_jax.sweeps.grid import Cell, Sweep
+from singsong_jax.sweeps.status import is_done
+
+FOLDER = "evaluation"  # of a cell's folder
+RESULT = "results.json"
+BEST = "best"  # `FadEarlyStopping`'s parameters of the least FADi
+
+
+def evaluations(sweep: Sweep) -> Sweep:
+  """A cell for each that is trained. Its model is the best one, where training kept that.
+
+  Raises:
+    InputError: the file does not say how to evaluate, or nothing is trained.
+  """
+  if not sweep.evaluate.get("songs"):
+    raise InputError(f"{sweep.name} has no table [evaluate] with songs = '…': what trained cells accompany")
+  trained = [cell for cell in sweep.cells if is_done(cell)]
+  if not trained:
+    raise InputError(f"none of the {len(sweep.cells)} cells of {sweep.name} is trained")
+  return dataclasses.replace(
+    sweep,
+    name=f"{sweep.name}-evaluation",
+    cells=tuple(_evaluation(sweep, cell) for cell in trained),
+    launcher=sweep.evaluator,
+    arguments=(),
+  )
+
+
+def _evaluation(sweep: Sweep, cell: Cell) -> Cell:
+  best = cell.model_dir / BEST
+  folder = cell.model_dir / FOLDER
+  asked = {**sweep.evaluate, "songs": files.local_folder(sweep.evaluate["songs"])}
+  given = {"model_dir": best if best.exists() else cell.model_dir, "output_dir": folder, **asked}
+  arguments = tuple(f"--{name}={value}" for name, value in given.items())
+  return Cell(cell.name, folder, arguments, total_steps=0, result=RESULT)
