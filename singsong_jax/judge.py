@@ -42,6 +42,12 @@ _NOISE = flags.DEFINE_multi_float(
   "noise", [], "a row for vocals with white noise of this deviation: 0.01 is −40 dB"
 )
 _MAX_SONGS = flags.DEFINE_integer("max_songs", None, "judge on the first ones alone", lower_bound=2)
+_COCOLA = flags.DEFINE_string(
+  "cocola", None, "a checkpoint: a column for the coherence with the vocals; docs/evaluation.md"
+)
+_BEAT_THIS = flags.DEFINE_string(
+  "beat_this", None, "a checkpoint: a column for beats as that network hears them; docs/evaluation.md"
+)
 _EARS = flags.DEFINE_enum(
   "ears", "librosa", ["librosa", "madmom"], "what Retrieval hears keys and tempi with"
 )
@@ -52,6 +58,7 @@ def main(_) -> None:
   songs = find_songs(_SONGS.value)[: _MAX_SONGS.value]
   artefacts = {f"separated ({spec})": making.separated(get_separator(spec)) for spec in _SEPARATORS.value}
   artefacts |= {f"noise of {sigma:g}": making.noised(sigma) for sigma in _NOISE.value}
+  trained = _trained_judges()
   keep_compiled_programs()
   accompanist = Accompanist.from_checkpoint(_MODEL_DIR.value)
   options = chosen_options(accompanist.options)
@@ -66,8 +73,10 @@ def main(_) -> None:
     "options": vars(options),
     **accompanist.describe(),
   }
+  if trained:
+    run["trained"] = [metric.describe() for metric in trained]
   making.claim(output, run)
-  judge = judgement.Judge(songs=songs, maker=making.Maker(folder=output, seed=_SEED.value))
+  judge = judgement.Judge(songs=songs, maker=making.Maker(folder=output, seed=_SEED.value), trained=trained)
   rows = judge.references()
   if _LIBRARY.value:
     ears = Madmom() if _EARS.value == "madmom" else Librosa()
@@ -83,6 +92,19 @@ def main(_) -> None:
   print(found.markdown())
   if not found.passes:
     sys.exit("the model FAILS the vocal-use gate: it does not listen as it must")
+
+
+def _trained_judges() -> list[judgement.TrainedJudge]:
+  found: list[judgement.TrainedJudge] = []
+  if _COCOLA.value:
+    from singsong_jax.evaluation.cocola import Cocola
+
+    found.append(Cocola(_COCOLA.value))
+  if _BEAT_THIS.value:
+    from singsong_jax.evaluation.beat_this import BeatThis
+
+    found.append(BeatThis(_BEAT_THIS.value))
+  return found
 
 
 if __name__ == "__main__":

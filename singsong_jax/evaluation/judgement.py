@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -21,7 +22,7 @@ from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation import vocal_use
 from singsong_jax.evaluation.making import Accompany, Maker, Vocals
-from singsong_jax.evaluation.musical import METRICS, RATE_HZ, Truth, measure
+from singsong_jax.evaluation.musical import RATE_HZ, Truth, measure
 from singsong_jax.evaluation.retrieval import Ears, Library, Query, Retrieved
 from singsong_jax.evaluation.songs import Song
 
@@ -30,12 +31,27 @@ MODEL = "model"
 _REFERENCES = ("true accompaniment", "another song's", "vocals themselves", "white noise")
 
 
+class TrainedJudge(Protocol):
+  """One more metric, by a network that somebody trained. `name` is what its column is called."""
+
+  name: str
+
+  def __call__(self, instrumental: np.ndarray, vocals: np.ndarray, truth: Truth) -> float:
+    """Of an accompaniment and the vocals it is for, float `[samples]` at `RATE_HZ`."""
+    ...
+
+  def describe(self) -> dict[str, Any]:
+    """JSON: which weights."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judge:
   """Songs, and where what is made of them is kept.
 
   Attributes:
     songs: two or more.
+    trained: further metrics.
 
   Raises:
     InputError: a single song, which none could be shuffled with.
@@ -43,6 +59,7 @@ class Judge:
 
   songs: Sequence[Song]
   maker: Maker
+  trained: Sequence[TrainedJudge] = ()
 
   def __post_init__(self):
     if len(self.songs) < 2:
@@ -57,11 +74,10 @@ class Judge:
     rows: dict[str, Scores] = {name: [] for name in _REFERENCES}
     for i, truth in enumerate(_bar(self.truths, "references")):
       true, another = (self.songs[j].read_instrumental() for j in (i, self._other(i)))
-      vocals, rate_hz = self.songs[i].read_vocals()
       noise = self._rng("noise", i).normal(0, 0.1, len(true)).astype(np.float32)
-      waveforms = (true, another, resample(vocals, rate_hz, RATE_HZ), noise)
+      waveforms = (true, another, self._sung(i), noise)
       for row, waveform in zip(rows.values(), waveforms):
-        row.append(measure(waveform, truth))
+        row.append(self._measured(waveform, i, truth))
     return rows
 
   def baselines(self, library: Library, ears: Ears) -> dict[str, Scores]:
@@ -79,8 +95,10 @@ class Judge:
     rows = {}
     for name in ("Random", "Retrieval", "Retrieval, oracle key and tempo"):
       rows[name] = [
-        measure(
-          self.maker.kept(name, self.songs[i], RATE_HZ, lambda i=i, name=name: found(name, i).waveform), truth
+        self._measured(
+          self.maker.kept(name, self.songs[i], RATE_HZ, lambda i=i, name=name: found(name, i).waveform),
+          i,
+          truth,
         )
         for i, truth in enumerate(_bar(self.truths, name))
       ]
@@ -99,7 +117,9 @@ class Judge:
         other = resample(other, other_hz, rate_hz)
         heard = vocal_use.prepare(condition, vocals, other, rate_hz, truth, self._rng(condition, i))
         instrumental = self._made(f"{MODEL}, {condition}", i, heard.vocals, rate_hz, accompany)
-        rows[condition].append(vocal_use.score(heard, instrumental))
+        scores = vocal_use.score(heard, instrumental)
+        sung = self._sung(i) if heard.moved is truth else resample(heard.vocals, rate_hz, RATE_HZ)
+        rows[condition].append(scores | self._trained(instrumental, sung, heard.moved))
     return rows
 
   def other_vocals(self, accompany: Accompany, name: str, vocals: Vocals) -> Scores:
@@ -107,8 +127,18 @@ class Judge:
     row = []
     for i, truth in enumerate(_bar(self.truths, f"{MODEL}, {name}")):
       heard, rate_hz = vocals(self.songs[i], self.maker.seed_of(i))
-      row.append(measure(self._made(f"{MODEL}, {name}", i, heard, rate_hz, accompany), truth))
+      row.append(self._measured(self._made(f"{MODEL}, {name}", i, heard, rate_hz, accompany), i, truth))
     return row
+
+  def _measured(self, instrumental: np.ndarray, i: int, truth: Truth) -> dict[str, float]:
+    return measure(instrumental, truth) | self._trained(instrumental, self._sung(i), truth)
+
+  def _trained(self, instrumental: np.ndarray, vocals: np.ndarray, truth: Truth) -> dict[str, float]:
+    return {metric.name: metric(instrumental, vocals, truth) for metric in self.trained}
+
+  def _sung(self, i: int) -> np.ndarray:
+    vocals, rate_hz = self.songs[i].read_vocals()
+    return resample(vocals, rate_hz, RATE_HZ)
 
   def _made(self, row: str, i: int, vocals: np.ndarray, rate_hz: int, accompany: Accompany) -> np.ndarray:
     seed = self.maker.seed_of(i)
@@ -127,10 +157,15 @@ def means(rows: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
   return {
     name: {
       metric: _mean([abs(song[metric]) if "lag" in metric else song[metric] for song in scores])
-      for metric in METRICS
+      for metric in metrics_of(scores)
     }
     for name, scores in rows.items()
   }
+
+
+def metrics_of(scores: Scores) -> list[str]:
+  """What was measured of every song, but for what is measured against the truth that was not moved."""
+  return [name for name in scores[0] if not name.startswith("unmoved_")]
 
 
 def interval(values: Sequence[float], seed: int = 0, draws: int = 2_000) -> tuple[float, float]:

@@ -125,7 +125,7 @@ def measure(instrumental: np.ndarray, truth: Truth) -> dict[str, float]:
   return {
     "chord_24": float(right),
     "chord_tone_energy": float(energy),
-    "beat_f": _beat_f(np.array(truth.beats_seconds), beats),
+    "beat_f": beat_f(np.array(truth.beats_seconds), beats),
     "tempo": float(_near(tempo, truth.tempo_bpm)),
     "tempo_octave": float(any(_near(tempo, factor * truth.tempo_bpm) for factor in (0.5, 1, 2))),
     "key_exact": float(key == truth.key) if truth.key else np.nan,
@@ -144,6 +144,11 @@ def hear_beats(waveform: np.ndarray) -> tuple[np.ndarray, float]:
     onset_envelope=envelope, sr=RATE_HZ, hop_length=_ONSET_HOP, units="time", trim=False
   )
   return beats, float(np.atleast_1d(tempo)[0])
+
+
+def beat_f(true: np.ndarray, heard: np.ndarray) -> float:
+  """F-measure of beats, in seconds, within 70 ms."""
+  return float(mir_eval.beat.f_measure(true, heard)) if len(heard) else 0.0  # it warns of empty lists
 
 
 def beat_chroma(waveform: np.ndarray, beats_seconds: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -204,10 +209,6 @@ def onset_lag_seconds(waveform: np.ndarray, beats_seconds: Sequence[float]) -> f
 
 def _onset_strength(waveform: np.ndarray) -> np.ndarray:
   return librosa.onset.onset_strength(y=waveform, sr=RATE_HZ, hop_length=_ONSET_HOP)
-
-
-def _beat_f(true: np.ndarray, heard: np.ndarray) -> float:
-  return float(mir_eval.beat.f_measure(true, heard)) if len(heard) else 0.0  # it warns of empty lists
 
 
 def _near(tempo: float, true: float) -> bool:

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from singsong_jax import files
 from singsong_jax.evaluation import judgement, vocal_use
 from singsong_jax.evaluation.judgement import Scores
-from singsong_jax.evaluation.musical import METRICS
 
 SHOWN = ("chord_24", "beat_f")  # the gate's
 
@@ -57,6 +56,11 @@ class Verdict:
     )
 
   @property
+  def metrics(self) -> list[str]:
+    """Names of the columns."""
+    return list(next(iter(self.rows.values())))
+
+  @property
   def passes(self) -> bool:
     """Whether the model listens: every comparison holds."""
     return bool(self.comparisons) and all(comparison.holds for comparison in self.comparisons)
@@ -66,11 +70,11 @@ class Verdict:
     lines = [
       f"Means over {self.num_songs} songs.",
       "",
-      f"| | {' | '.join(METRICS)} |",
-      f"|---|{'---:|' * len(METRICS)}",
+      f"| | {' | '.join(self.metrics)} |",
+      f"|---|{'---:|' * len(self.metrics)}",
     ]
     for name, scores in self.rows.items():
-      lines.append(f"| {name} | {' | '.join(_number(scores[metric]) for metric in METRICS)} |")
+      lines.append(f"| {name} | {' | '.join(_number(scores[metric]) for metric in self.metrics)} |")
     lines += ["", "| claim | | against | p |", "|---|---:|---:|---:|"]
     for found in self.comparisons:
       p = f"{found.p:.2g}" if found.holds else f"**{found.p:.2g}: fails**"
@@ -88,8 +92,8 @@ class Verdict:
     """Writes `results.json`, `.csv`, `.md` and `.png`; returns their paths."""
     paths = [folder / f"results.{suffix}" for suffix in ("json", "csv", "md", "png")]
     files.write_json(paths[0], _without_nan({**dataclasses.asdict(self), "passes": self.passes}))
-    rows = ([name, *(scores[metric] for metric in METRICS)] for name, scores in self.rows.items())
-    files.write_text(paths[1], files.to_csv(["row", *METRICS], rows))
+    rows = ([name, *(scores[metric] for metric in self.metrics)] for name, scores in self.rows.items())
+    files.write_text(paths[1], files.to_csv(["row", *self.metrics], rows))
     files.write_text(paths[2], self.markdown())
     with files.replacing(paths[3]) as temporary:
       self._figure().savefig(temporary, dpi=100)
