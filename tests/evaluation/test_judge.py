@@ -117,3 +117,5 @@ def test_the_command_judges_a_model_and_fails_one_that_knows_nothing(songs_dir, 
   other = subprocess.run([*command, "--seed=1"], capture_output=True, text=True)
   assert other.returncode == 2
   assert "another run (seed differ)" in other.stderr
+  lost = subprocess.run([*command, f"--beat_this={tmp_path}/final0.ckpt"], capture_output=True, text=True)
+  assert lost.returncode == 2 and "final0.ckpt is not a file" in lost.stderr
