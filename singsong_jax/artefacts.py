@@ -23,9 +23,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "picture (.png) to write", require
 def main(_) -> None:
   folders = named_folders(_JUDGED.value, "judged")
   output = pathlib.Path(_OUTPUT.value)
-  artefacts.draw(
-    {name: artefacts.Ladder.read(pathlib.Path(folder)) for name, folder in folders.items()}, output
-  )
+  ladders = {name: artefacts.Ladder.read(pathlib.Path(folder)) for name, folder in folders.items()}
+  artefacts.draw(ladders, output)
+  print(artefacts.markdown(ladders))
   print(f"wrote {output}")
 
 

@@ -67,6 +67,17 @@ def check_same(ladders: Mapping[str, Ladder]) -> None:
         )
 
 
+def markdown(ladders: Mapping[str, Ladder]) -> str:
+  """The numbers of the picture: a line for each model and metric."""
+  rungs = next(iter(ladders.values())).rungs
+  lines = [f"| | | {' | '.join(rungs)} | another song's |", f"|---|---|{'---:|' * (len(rungs) + 1)}"]
+  for metric in SHOWN:
+    for name, ladder in ladders.items():
+      cells = [f"{value:.2f}" for value in (*ladder.values[metric], ladder.floors[metric])]
+      lines.append(f"| {name} | `{metric}` | {' | '.join(cells)} |")
+  return "\n".join(lines) + "\n"
+
+
 def draw(ladders: Mapping[str, Ladder], path: pathlib.Path) -> None:
   """A line for each model, a panel for each metric; dotted is each with another song's vocals."""
   check_same(ladders)

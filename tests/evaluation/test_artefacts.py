@@ -37,6 +37,13 @@ def test_a_ladder_is_read_rung_by_rung(tmp_path):
   assert ladder.floors == {"chord_24": 0.04, "beat_f": 0.25}
 
 
+def test_the_numbers_of_the_picture(tmp_path):
+  clean = write(tmp_path / "a", results())
+  lines = artefacts.markdown({"Clean": clean, "Noisy": clean}).splitlines()
+  assert lines[0] == "| | | isolated | separated (repet) | noise of 0.01 | another song's |"
+  assert lines[3] == "| Noisy | `chord_24` | 0.50 | 0.40 | 0.30 | 0.04 |" and len(lines) == 6
+
+
 def test_a_picture_of_two_models(tmp_path):
   """Another model is another line: some of the pixels differ, and only some."""
   clean = write(tmp_path / "a", results())
