@@ -18,7 +18,9 @@ killed goes on. A gin file can say what flags do not, as `evaluate.songs = 'SONG
 """
 
 import pathlib
+from typing import Any
 
+import gin
 from absl import flags
 
 from singsong_jax import cli
@@ -47,11 +49,19 @@ def main(_) -> None:
   if _INSTRUMENTALS.value:
     given["instrumentals"] = named_folders(_INSTRUMENTALS.value)
   if sampling := sampling_flags.given_options():
-    given["sampling"] = sampling
+    given["sampling"] = {**_bound("evaluate.sampling"), **sampling}
   table = evaluate(output_dir=_OUTPUT_DIR.value, **given)
   print(table.summary())
   for path in table.write(pathlib.Path(_OUTPUT_DIR.value)):
     print(f"wrote {path}")
+
+
+def _bound(parameter: str) -> dict[str, Any]:
+  """What gin files say of it."""
+  try:
+    return gin.query_parameter(parameter)
+  except ValueError:
+    return {}
 
 
 if __name__ == "__main__":

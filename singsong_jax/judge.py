@@ -55,7 +55,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "of everything", lower_bound=0, upper_bo
 
 
 def main(_) -> None:
-  songs = find_songs(_SONGS.value)[: _MAX_SONGS.value]
+  songs, left_out = judgement.judgeable(find_songs(_SONGS.value)[: _MAX_SONGS.value])
+  for why in left_out:
+    print(f"left out: {why}", file=sys.stderr)
   artefacts = {f"separated ({spec})": making.separated(get_separator(spec)) for spec in _SEPARATORS.value}
   artefacts |= {f"noise of {sigma:g}": making.noised(sigma) for sigma in _NOISE.value}
   trained = _trained_judges()
@@ -73,9 +75,8 @@ def main(_) -> None:
     "options": vars(options),
     **accompanist.describe(),
   }
-  if trained:
-    run["trained"] = [metric.describe() for metric in trained]
   making.claim(output, run)
+  run |= {"trained": [metric.describe() for metric in trained], "left_out": left_out}
   judge = judgement.Judge(songs=songs, maker=making.Maker(folder=output, seed=_SEED.value), trained=trained)
   rows = judge.references()
   if _LIBRARY.value:

@@ -11,6 +11,7 @@
 Cells that are done are left out. What a file looks like: singsong_jax/sweeps/grid.py; docs/sweeps.md.
 """
 
+import dataclasses
 import pathlib
 import re
 import sys
@@ -50,9 +51,10 @@ def main(argv: list[str]) -> None:
     raise InputError("--study is for --report=OUT: give that, too")
   if _EVALUATE.value and _REPORT.value:
     raise InputError("--report is of what --evaluate has made: one after the other")
-  if _EVALUATE.value:
-    sweep = evaluations(sweep)
   cells = _chosen(sweep, _ONLY.value)
+  if _EVALUATE.value:
+    sweep = evaluations(dataclasses.replace(sweep, cells=tuple(cells)))
+    cells = [*sweep.cells]
   if _REPORT.value:
     _report(cells, pathlib.Path(_REPORT.value))
   elif _STATUS.value:
@@ -70,11 +72,11 @@ def _report(cells: list[Cell], folder: pathlib.Path) -> None:
   from singsong_jax.sweeps import report
 
   rows = [*map(report.row_of, cells)]
+  study = analysis.analyse(analysis.read_answers(pathlib.Path(_STUDY.value))) if _STUDY.value else None
   print(report.markdown(rows))
   paths = report.write(rows, folder)
-  if _STUDY.value:
-    results = analysis.analyse(analysis.read_answers(pathlib.Path(_STUDY.value)))
-    paths += listening_report.write(results, folder / "study")
+  if study is not None:
+    paths += listening_report.write(study, folder / "study")
   for path in paths:
     print(f"wrote {path}")
 

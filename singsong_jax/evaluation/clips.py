@@ -17,7 +17,8 @@ Clips = dict[str, pathlib.Path]
 
 def find_clips(folder: str | os.PathLike, part: str = "instrumental") -> Clips:
   """Name → file, sorted: `NAME.wav` (or another suffix), or `NAME/<part>.wav`, as `infer` writes
-  instrumentals and folders of songs have vocals.
+  instrumentals and folders of songs have vocals. Where there are neither, `SOME/NAME.wav`, named with its
+  folder.
 
   Raises:
     InputError: no such folder, no audio in it, or two files of one name.
@@ -26,11 +27,10 @@ def find_clips(folder: str | os.PathLike, part: str = "instrumental") -> Clips:
   if not root.is_dir():
     raise InputError(f"{folder} is not a folder of clips")
   found: Clips = {}
-  for path in audio_files(root):
-    place = path.relative_to(root).with_suffix("")
-    if len(place.parts) > 1:
-      if place.name != part:
-        continue
+  paths = {path: path.relative_to(root).with_suffix("") for path in audio_files(root)}
+  known = {path: place for path, place in paths.items() if len(place.parts) == 1 or place.name == part}
+  for path, place in (known or paths).items():
+    if known and len(place.parts) > 1:
       place = place.parent
     if str(place) in found:
       raise InputError(f"{folder} has two clips {str(place)!r}: {found[str(place)]} and {path}")

@@ -67,7 +67,7 @@ class Judge:
 
   @functools.cached_property
   def truths(self) -> list[Truth]:
-    return [song.truth() for song in _bar(self.songs, "truths")]
+    return [song.truth() for song in self.songs]
 
   def references(self) -> dict[str, Scores]:
     """Floors and the ceiling."""
@@ -161,6 +161,18 @@ def means(rows: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
     }
     for name, scores in rows.items()
   }
+
+
+def judgeable(songs: Sequence[Song]) -> tuple[list[Song], list[str]]:
+  """Those whose truth is known or can be heard, and why the others are left out."""
+  kept, left_out = [], []
+  for song in _bar(songs, "truths"):
+    try:
+      song.truth()
+      kept.append(song)
+    except InputError as error:
+      left_out.append(str(error))
+  return kept, left_out
 
 
 def metrics_of(scores: Scores) -> list[str]:

@@ -221,6 +221,7 @@ def _cut(entry: Entry, seconds: float, ratio: float, rng: np.random.Generator) -
       break
   if ratio != 1:
     piece = librosa.effects.time_stretch(piece, rate=ratio)
+  piece = piece / max(1.0, float(np.abs(piece).max(initial=0.0)))  # a file of it must not clip
   return Retrieved(waveform=piece[: round(seconds * RATE_HZ)], name=entry.song.name, ratio=ratio)
 
 

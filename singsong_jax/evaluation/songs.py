@@ -1,18 +1,21 @@
 """Songs whose stems are known, and what an accompaniment of their vocals should fit."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 
 import numpy as np
 
+from singsong_jax import files
 from singsong_jax.audio.io import audio_files, read_audio, to_mono
 from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation.musical import RATE_HZ, Truth
 
 _STEMS, _ANNOTATIONS = "stems", "annotations"
+_EXPORT = "export.json"  # that `data_pipelines.export_songs` writes; with counts when it is done
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,13 +44,17 @@ class Song:
 
   def truth(self) -> Truth:
     """Of the annotation, or as heard in the true accompaniment. Raises InputError, naming the file."""
-    source = self.annotation or self.instrumental
-    try:
-      if self.annotation:
-        return Truth.from_annotation(json.loads(self.annotation.read_text(encoding="utf-8")))
-      return Truth.heard_in(self.read_instrumental())
-    except (InputError, ValueError, KeyError, TypeError) as error:
-      raise InputError(f"{source}: {error}") from error
+    return _truth(self)
+
+
+@functools.cache  # hearing it takes long
+def _truth(song: Song) -> Truth:
+  try:
+    if song.annotation:
+      return Truth.from_annotation(json.loads(song.annotation.read_text(encoding="utf-8")))
+    return Truth.heard_in(song.read_instrumental())
+  except (InputError, ValueError, KeyError, TypeError) as error:
+    raise InputError(f"{song.annotation or song.instrumental}: {error}") from error
 
 
 def find_songs(folder: str | os.PathLike) -> list[Song]:
@@ -61,6 +68,8 @@ def find_songs(folder: str | os.PathLike) -> list[Song]:
   stems = root / _STEMS if (root / _STEMS).is_dir() else root
   if not stems.is_dir():
     raise InputError(f"{folder} is not a folder of songs")
+  if (root / _EXPORT).exists() and "counts" not in files.read_json(root / _EXPORT):
+    raise InputError(f"{folder} is an export that was not finished: give its command once more")
   found: dict[str, dict[str, pathlib.Path]] = {}
   for path in audio_files(stems):
     if path.stem in ("vocals", "instrumental"):

@@ -17,7 +17,8 @@ DEAD_LETTERS = "dead_letter.jsonl"
 def voices_in(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
   """The audio files of a folder and its subfolders, sorted, by the name their results get.
 
-  That is the path without its suffix; with it, where two would have the same.
+  That is the path without its suffix; with it, where two would have the same. Where a folder has
+  vocals and an instrumental, as songs for the evaluation have, its vocals alone are taken, by its name.
 
   Raises:
     InputError: there is none.
@@ -26,10 +27,15 @@ def voices_in(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
   names = [path.relative_to(root) for path in audio_files(root)]
   if not names:
     raise InputError(f"{folder} holds no audio files ({', '.join(AUDIO_SUFFIXES)})")
-  same = collections.Counter(name.with_suffix("") for name in names)
-  return {
-    str(name if same[name.with_suffix("")] > 1 else name.with_suffix("")): root / name for name in names
+  songs = {name.parent for name in names if name.stem == "instrumental"}
+  songs &= {name.parent for name in names if name.stem == "vocals"}
+  voices = {str(name.parent): root / name for name in names if name.parent in songs and name.stem == "vocals"}
+  others = [name for name in names if name.parent not in songs]
+  same = collections.Counter(name.with_suffix("") for name in others)
+  voices |= {
+    str(name if same[name.with_suffix("")] > 1 else name.with_suffix("")): root / name for name in others
   }
+  return dict(sorted(voices.items()))
 
 
 def accompany_all(

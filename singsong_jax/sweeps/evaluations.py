@@ -11,6 +11,7 @@ In the file
 """
 
 import dataclasses
+from typing import Any
 
 from singsong_jax import files
 from singsong_jax.errors import InputError
@@ -28,8 +29,10 @@ def evaluations(sweep: Sweep) -> Sweep:
   Raises:
     InputError: the file does not say how to evaluate, or nothing is trained.
   """
-  if not sweep.evaluate.get("songs"):
+  if not isinstance(sweep.evaluate.get("songs"), str):
     raise InputError(f"{sweep.name} has no table [evaluate] with songs = '…': what trained cells accompany")
+  for own in sorted({"model_dir", "output_dir", "step"} & sweep.evaluate.keys()):
+    raise InputError(f"evaluate.{own} is set by the sweep, for each cell")
   trained = [cell for cell in sweep.cells if is_done(cell)]
   if not trained:
     raise InputError(f"none of the {len(sweep.cells)} cells of {sweep.name} is trained")
@@ -45,7 +48,7 @@ def evaluations(sweep: Sweep) -> Sweep:
 def _evaluation(sweep: Sweep, cell: Cell) -> Cell:
   best = cell.model_dir / BEST
   folder = cell.model_dir / FOLDER
-  asked = {**sweep.evaluate, "songs": files.local_folder(sweep.evaluate["songs"])}
-  given = {"model_dir": best if best.exists() else cell.model_dir, "output_dir": folder, **asked}
+  given: dict[str, Any] = {"model_dir": best if best.exists() else cell.model_dir, "output_dir": folder}
+  given |= {**sweep.evaluate, "songs": files.local_folder(sweep.evaluate["songs"])}
   arguments = tuple(f"--{name}={value}" for name, value in given.items())
   return Cell(cell.name, folder, arguments, total_steps=0, result=RESULT)

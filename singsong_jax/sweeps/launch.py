@@ -20,7 +20,7 @@ case $SLURM_ARRAY_TASK_ID in
 esac
 mkdir -p "$model_dir"
 echo {running} >"$model_dir/{status_file}"
-cd {root} && srun "${{command[@]}}"
+cd {root} && "${{command[@]}}"
 status=$?
 echo $status >"$model_dir/{status_file}"
 [[ $status == 0 ]] || exit $status
@@ -94,7 +94,8 @@ def slurm_script(sweep: Sweep, cells: Sequence[Cell]) -> str:
     )
   cases = [
     f"{i}) model_dir={shlex.quote(str(cell.model_dir))} signs=({shlex.join(signs_of_the_end(cell))})\n"
-    f"  command=({shlex.join(sweep.command(cell))}) ;;"
+    # Training may be several processes, by the options of [slurm]; an evaluation is one.
+    f"  command=(srun {'--ntasks=1 ' if cell.result else ''}{shlex.join(sweep.command(cell))}) ;;"
     for i, cell in enumerate(cells)
   ]
   return _SLURM.format(

@@ -54,7 +54,11 @@ class _Signals:
     """Exit status as shells report it: 128 + the number of the signal that killed it."""
     if self.received is not None:
       return 128 + self.received
-    self._process = subprocess.Popen(command, cwd=ROOT)
+    try:
+      self._process = subprocess.Popen(command, cwd=ROOT)
+    except OSError as error:
+      _say(f"{command[0]} cannot be started: {error.strerror}")
+      return 127  # as a shell says it
     code = self._process.wait()
     return code if code >= 0 else 128 - code
 

@@ -44,9 +44,12 @@ def is_done(cell: Cell) -> bool:
 
 
 def signs_of_the_end(cell: Cell) -> tuple[str, ...]:
-  """Paths in a cell's folder: it is done where one of them exists."""
+  """Paths in a cell's folder: a task that ended well is done where one of them exists, and otherwise stopped.
+
+  An evaluation that ended well is done.
+  """
   if cell.result is not None:
-    return (cell.result,)
+    return (STATUS_FILE,)
   return (f"checkpoints/{cell.total_steps}", f"checkpoint_{cell.total_steps}", ENDED_EARLY)
 
 
@@ -87,6 +90,8 @@ def _state(cell: Cell, saved: int, exit_status: int | None, alive_since: float) 
     return "done"
   ended = cell.model_dir / STATUS_FILE
   written = [*cell.model_dir.glob("metrics/*.jsonl"), cell.model_dir / "config.gin"]
+  if cell.result is not None:  # of an evaluation, what it has generated
+    written += cell.model_dir.rglob("*.wav")
   written = [_modified(path) for path in written]
   if exit_status is not None and _modified(ended) >= max(written):
     return "failed" if exit_status else "stopped"

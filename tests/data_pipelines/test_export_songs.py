@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_pipelines import job
+from data_pipelines import job, song_folders
 from data_pipelines.settings import SONG_RATE_HZ
+from data_pipelines.sources.base import Song
+from singsong_jax.errors import InputError
 from singsong_jax.evaluation.clips import Mixes, find_clips
 from singsong_jax.evaluation.songs import find_songs
+from singsong_jax.inference.folders import voices_in
 
 ROOT = job.__file__.rpartition("/data_pipelines/")[0]
 INSTRUMENTS = ("drums", "bass", "other")
@@ -63,7 +66,7 @@ def test_clips_with_vocals(musdb, tmp_path):
   counts = json.loads((tmp_path / "out/export.json").read_text())["counts"]
   assert (counts["kept"], counts["left_out"]) == (4, {"vocals_silent": 2})
   assert "test/C - Broken" in counts["failed"] and "could not be read: test/C - Broken" in done.stdout
-  assert "4 of 6 kept" in done.stdout
+  assert "4 kept, left out: 2 vocals_silent" in done.stdout
 
 
 def test_the_folder_is_that_of_vocals_and_of_instrumentals(musdb, tmp_path):
@@ -72,6 +75,18 @@ def test_the_folder_is_that_of_vocals_and_of_instrumentals(musdb, tmp_path):
   vocals, true = (find_clips(tmp_path / "out", part) for part in ("vocals", "instrumental"))
   assert list(vocals) == list(Mixes.pair(vocals, true, "true").instrumentals)
   assert vocals["test/A - One/000"].name == "vocals.wav"
+
+
+def test_what_was_made_of_it_goes_to_a_study(musdb, tmp_path):
+  """`infer --vocals=TEST` hears the vocals alone; instrumentals are found by their songs' names."""
+  export(musdb, tmp_path / "out")
+  names = [*find_clips(tmp_path / "out", "vocals")]
+  assert [*voices_in(tmp_path / "out")] == names
+  for name in names:  # as `evaluate` and `judge` keep what they make
+    path = tmp_path / "made" / f"{name}.wav"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros(CLIP), SONG_RATE_HZ)
+  assert [*find_clips(tmp_path / "made")] == names
 
 
 def test_whole_songs(musdb, tmp_path):
@@ -88,6 +103,10 @@ def test_going_on_and_other_settings(musdb, tmp_path):
   lost.unlink()
   assert export(musdb, tmp_path / "out").returncode == 0
   assert lost.exists() and (tmp_path / "out/export.json").read_text() == before
+  unfinished = {name: value for name, value in json.loads(before).items() if name != "counts"}
+  (tmp_path / "out/export.json").write_text(json.dumps(unfinished))
+  with pytest.raises(InputError, match="not finished: give its command once more"):
+    find_songs(tmp_path / "out")
   other = export(musdb, tmp_path / "out", "--filter=none")
   assert other.returncode == 2 and "other songs or settings" in other.stderr
   (tmp_path / "mine").mkdir()
@@ -103,3 +122,10 @@ def test_what_cannot_be_exported(musdb, tmp_path):
   command = [sys.executable, "-m", "data_pipelines.export_songs", f"--songs={tmp_path}", "--output_dir=out"]
   mixes = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": ROOT}, capture_output=True, text=True)
   assert mixes.returncode == 2 and "came without stems" in mixes.stderr
+
+
+@pytest.mark.parametrize("name", ["/songs/one", "../one", "a/../../one"])
+def test_an_id_that_would_lead_out_of_the_folder_is_refused(name, tmp_path):
+  with pytest.raises(InputError, match="cannot be a folder of the export"):
+    song_folders.export([Song(id=name, path="x", vocals=("v",), instrumental=("i",))], tmp_path, 10.0, None)
+  assert not [*tmp_path.iterdir()]

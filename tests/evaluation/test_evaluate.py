@@ -150,7 +150,8 @@ def test_a_model_is_asked_for_songs_it_does_not_know(songs_dir, model_dir, tmp_p
     f"--songs={songs_dir}",
     f"--output_dir={tmp_path}/out",
   ]
-  command += [f"--model_dir={model_dir}", "--temperature=0.5", "--seed=3"]
+  command += [f"--model_dir={model_dir}", "--temperature=0.5"]
+  command += ["--gin.evaluate.sampling={'temperature': 0.9, 'top_k': 40}", "--seed=3"]
   done = subprocess.run(command, capture_output=True, text=True, check=True)
   results = json.loads((tmp_path / "out/results.json").read_text())
   isolated, separated = results["rows"]
@@ -158,7 +159,8 @@ def test_a_model_is_asked_for_songs_it_does_not_know(songs_dir, model_dir, tmp_p
   assert f"NLLi {isolated['nll']:.3f}, NLLs {separated['nll']:.3f}" in done.stdout
   assert isolated["nll_masked"] < isolated["nll"]
   assert isolated["clips"] == results["reference_clips"] == 4
-  assert json.loads((tmp_path / "out/run.json").read_text())["options"]["temperature"] == 0.5
+  options = json.loads((tmp_path / "out/run.json").read_text())["options"]
+  assert (options["temperature"], options["top_k"]) == (0.5, 40)
   made = sorted((tmp_path / "out/instrumentals").rglob("*.wav"))
   assert len(made) == 8
   made[0].unlink()

@@ -9,14 +9,15 @@ import sys
 import numpy as np
 import pytest
 
-from singsong_jax.audio.io import read_audio
+from singsong_jax.audio.io import read_audio, write_wav
 from singsong_jax.audio.synthesis.corpus import CorpusSettings, write_corpus
 from singsong_jax.errors import InputError
-from singsong_jax.evaluation.judgement import Judge, interval, means
+from singsong_jax.evaluation.judgement import Judge, interval, judgeable, means
 from singsong_jax.evaluation.making import Maker
 from singsong_jax.evaluation.retrieval import Library, Librosa
 from singsong_jax.evaluation.songs import find_songs
 from singsong_jax.evaluation.verdict import Verdict
+from singsong_jax.files import make_folder
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,15 @@ def test_what_was_made_is_not_made_again(songs, tmp_path):
   assert judge.conditions(accompany, ("right",)) == first
   assert len(calls) == 4
   assert calls[1] == calls[3]
+
+
+def test_songs_whose_beats_cannot_be_heard_are_left_out_by_name(songs, tmp_path):
+  for name, waveform in (("a", songs[0].read_instrumental(16_000)), ("b", np.zeros(96_000, np.float32))):
+    for stem in ("vocals", "instrumental"):
+      write_wav(make_folder(tmp_path / name) / f"{stem}.wav", waveform, 16_000)
+  kept, left_out = judgeable(find_songs(tmp_path))
+  assert [song.name for song in kept] == ["a"]
+  assert len(left_out) == 1 and "b/instrumental.wav: 0 beats are heard" in left_out[0]
 
 
 def test_one_song_is_too_few(songs, tmp_path):

@@ -11,6 +11,7 @@ import types
 import pytest
 
 from singsong_jax.sweeps import launch
+from singsong_jax.sweeps.evaluations import evaluations
 from singsong_jax.sweeps.grid import load_sweep
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -126,8 +127,31 @@ def test_what_is_trained_is_evaluated_and_reported(folder):
   assert first == f"--model_dir={runs}/vocals=clean --output_dir={runs}/vocals=clean/evaluation {songs}"
   assert second == f"--model_dir={runs}/vocals=noisy/best --output_dir={runs}/vocals=noisy/evaluation {songs}"
   assert "2 of 2 cells are done" in call(folder, "--evaluate", "--mode=run")[2]
+  assert "none of the 1 cells of sweep is trained" not in call(folder, "--evaluate", "--only=noisy")[2]
   code, output, _ = call(folder, f"--report={folder}/report")
   assert code == 0 and "2 of 2 cells have been evaluated" in output
+
+
+def test_an_evaluation_that_cannot_be_started_or_is_not_the_users(folder):
+  text = (folder / "sweep.toml").read_text()
+  (folder / "sweep.toml").write_text(text + '[evaluate]\nsongs = "dev"\noutput_dir = "x"\n')
+  assert "evaluate.output_dir is set by the sweep" in call(folder, "--evaluate")[2]
+  (folder / "sweep.toml").write_text('evaluator = ["./nowhere"]\n' + text + '[evaluate]\nsongs = "dev"\n')
+  (folder / "runs/vocals=noisy/checkpoints/4").mkdir(parents=True)
+  assert "none of the 1 cells of sweep is trained" in call(folder, "--evaluate", "--only=clean")[2]
+  code, output, errors = call(folder, "--evaluate", "--mode=run")
+  assert code == 2 and "./nowhere cannot be started" in errors and "failed (127)" in output
+
+
+def test_an_evaluation_is_one_task_that_is_never_queued_again(folder):
+  with open(folder / "sweep.toml", "a") as file:
+    file.write('[evaluate]\nsongs = "dev"\n')
+  for vocals in ("clean", "noisy"):
+    (folder / f"runs/vocals={vocals}/checkpoints/4").mkdir(parents=True)
+  sweep = evaluations(load_sweep(str(folder / "sweep.toml")))
+  assert slurm(folder, 0, {"srun": 'echo "$*" >>"${0%/*}/../srun"', "scontrol": RECORD}, sweep) == 0
+  assert (folder / "srun").read_text().startswith("--ntasks=1 .venv/bin/python -m singsong_jax.evaluate --m")
+  assert not (folder / "requeued").exists()
 
 
 def test_print_and_status_start_nothing(folder):
@@ -167,9 +191,9 @@ def test_bad_arguments_are_one_line(folder):
     assert code == 2 and errors.startswith("error: ") and message in errors and len(errors.splitlines()) == 1
 
 
-def slurm(folder, task, fakes):
+def slurm(folder, task, fakes, sweep=None):
   """Runs a task of the script with `fakes` (program → what it does) in the path."""
-  sweep = load_sweep(str(folder / "sweep.toml"))
+  sweep = sweep or load_sweep(str(folder / "sweep.toml"))
   (folder / "bin").mkdir()
   for name, text in fakes.items():
     (folder / "bin" / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
