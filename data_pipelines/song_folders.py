@@ -1,6 +1,6 @@
 """Songs whose stems are known, as folders: what `singsong_jax/evaluation/songs.py` reads.
 
-<song>/<number>/vocals.wav, instrumental.wav    a clip; of a whole song <song>/vocals.wav, instrumental.wav
+<song>/<number>/vocals.wav, instrumental.wav    a clip; a whole song has no number
 export.json                                     what was asked for and, once it is all there, counts
 """
 
