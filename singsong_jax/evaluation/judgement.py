@@ -118,8 +118,10 @@ class Judge:
         heard = vocal_use.prepare(condition, vocals, other, rate_hz, truth, self._rng(condition, i))
         instrumental = self._made(f"{MODEL}, {condition}", i, heard.vocals, rate_hz, accompany)
         scores = vocal_use.score(heard, instrumental)
-        sung = self._sung(i) if heard.moved is truth else resample(heard.vocals, rate_hz, RATE_HZ)
-        rows[condition].append(scores | self._trained(instrumental, sung, heard.moved))
+        if self.trained:
+          sung = self._sung(i) if heard.moved is truth else resample(heard.vocals, rate_hz, RATE_HZ)
+          scores |= self._trained(instrumental, sung, heard.moved)
+        rows[condition].append(scores)
     return rows
 
   def other_vocals(self, accompany: Accompany, name: str, vocals: Vocals) -> Scores:
@@ -131,7 +133,8 @@ class Judge:
     return row
 
   def _measured(self, instrumental: np.ndarray, i: int, truth: Truth) -> dict[str, float]:
-    return measure(instrumental, truth) | self._trained(instrumental, self._sung(i), truth)
+    scores = measure(instrumental, truth)
+    return scores | self._trained(instrumental, self._sung(i), truth) if self.trained else scores
 
   def _trained(self, instrumental: np.ndarray, vocals: np.ndarray, truth: Truth) -> dict[str, float]:
     return {metric.name: metric(instrumental, vocals, truth) for metric in self.trained}

@@ -3,7 +3,7 @@
 In the file
 
     [evaluate]                              # flags of singsong_jax.evaluate
-    songs = "musdb18hq/test"
+    songs = "musdb_test"
     embedding = "vggish:/models/vggish-10086976.pth"
     separator = "mdx:/models/vocals.onnx"
 

@@ -20,7 +20,7 @@ vocals = "clean"
 features = ["s_sa"]
 
 [evaluate]                              # flags of singsong_jax.evaluate: sweeps/evaluations.py
-songs = "musdb18hq/test"
+songs = "musdb_test"
 
 [[cells]]                               # one more cell; an axis with a single value need not be said again
 vocals = "noisy"
