@@ -9,7 +9,7 @@ then. LIBRARY is what Random and Retrieval take tracks from. Writes `results.jso
 and every accompaniment to OUT/instrumentals; the same command goes on where a killed one was.
 
 Exit status 1 if the model fails the vocal-use gate: if it does no better with the right vocals than with
-wrong ones, or does not follow vocals that were moved.
+wrong ones, or does not follow vocals that were moved; 2 if the songs are too few to tell.
 """
 
 import pathlib
@@ -19,9 +19,10 @@ from absl import flags
 
 from singsong_jax import cli, files
 from singsong_jax.audio.separation.base import get_separator
-from singsong_jax.evaluation import judgement, making, verdict
+from singsong_jax.errors import InputError
+from singsong_jax.evaluation import judgement, making, verdict, vocal_use
 from singsong_jax.evaluation.retrieval import Library, Librosa, Madmom
-from singsong_jax.evaluation.songs import find_songs
+from singsong_jax.evaluation.songs import digest, find_songs, some
 from singsong_jax.inference.accompanist import Accompanist
 from singsong_jax.inference.compiled import keep_compiled_programs
 from singsong_jax.inference.models import DEFAULT_MODEL
@@ -41,7 +42,9 @@ _SEPARATORS = flags.DEFINE_multi_string(
 _NOISE = flags.DEFINE_multi_float(
   "noise", [], "a row for vocals with white noise of this deviation: 0.01 is −40 dB"
 )
-_MAX_SONGS = flags.DEFINE_integer("max_songs", None, "judge on the first ones alone", lower_bound=2)
+_MAX_SONGS = flags.DEFINE_integer(
+  "max_songs", None, "judge on the first ones alone, or on the first clips of all songs", lower_bound=2
+)
 _COCOLA = flags.DEFINE_string(
   "cocola", None, "a checkpoint: a column for the coherence with the vocals; docs/evaluation.md"
 )
@@ -55,10 +58,12 @@ _SEED = flags.DEFINE_integer("seed", 0, "of everything", lower_bound=0, upper_bo
 
 
 def main(_) -> None:
-  songs, left_out = judgement.judgeable(find_songs(_SONGS.value)[: _MAX_SONGS.value])
+  songs, left_out = judgement.judgeable(some(find_songs(_SONGS.value), _MAX_SONGS.value))
+  library = find_songs(_LIBRARY.value) if _LIBRARY.value else []
   for why in left_out:
     print(f"left out: {why}", file=sys.stderr)
-  artefacts = {f"separated ({spec})": making.separated(get_separator(spec)) for spec in _SEPARATORS.value}
+  separators = {spec: get_separator(spec) for spec in _SEPARATORS.value}
+  artefacts = {f"separated ({spec})": making.separated(separator) for spec, separator in separators.items()}
   artefacts |= {f"noise of {sigma:g}": making.noised(sigma) for sigma in _NOISE.value}
   trained = _trained_judges()
   keep_compiled_programs()
@@ -68,9 +73,12 @@ def main(_) -> None:
   run = {
     "songs": str(pathlib.Path(_SONGS.value).absolute()),
     "names": [song.name for song in songs],
+    "digest": digest(songs),
     "library": _LIBRARY.value and str(pathlib.Path(_LIBRARY.value).absolute()),
+    "library_digest": digest(library),
     "ears": _EARS.value,
     "vocals": [*artefacts],
+    "separators": {spec: separator.describe() for spec, separator in separators.items()},
     "seed": _SEED.value,
     "options": vars(options),
     **accompanist.describe(),
@@ -79,18 +87,23 @@ def main(_) -> None:
   run |= {"trained": [metric.describe() for metric in trained], "left_out": left_out}
   judge = judgement.Judge(songs=songs, maker=making.Maker(folder=output, seed=_SEED.value), trained=trained)
   rows = judge.references()
-  if _LIBRARY.value:
+  if library:
     ears = Madmom() if _EARS.value == "madmom" else Librosa()
     seconds = max(len(song.read_instrumental()) for song in songs) / judgement.RATE_HZ
-    rows |= judge.baselines(Library(find_songs(_LIBRARY.value), ears, seconds), ears)
+    rows |= judge.baselines(Library(library, ears, seconds), ears)
   accompany = making.accompany_with(accompanist, options)
   for name, vocals in artefacts.items():
     rows[f"{judgement.MODEL}, {name}"] = judge.other_vocals(accompany, name, vocals)
   conditions = judge.conditions(accompany)
-  found = verdict.Verdict.of(rows, conditions, run, _SEED.value)
+  found = verdict.Verdict.of(rows, conditions, run, _SEED.value, judge.tracks)
   for path in found.write(output):
     print(f"wrote {path}")
   print(found.markdown())
+  if found.too_few:
+    raise InputError(
+      f"{found.num_tracks} songs are too few to tell whether the model listens: p < {vocal_use.LEVEL:g} "
+      f"takes {vocal_use.FEWEST_SONGS} or more (clips of one song count once)"
+    )
   if not found.passes:
     sys.exit("the model FAILS the vocal-use gate: it does not listen as it must")
 

@@ -3,7 +3,8 @@
   python -m singsong_jax.memorization --model_dir=MODEL --data_dir=DATA --output_dir=OUT
 
 Prompts the decoder with the first k semantic codes of training clips, for the paper's k of 0, 25, 50, 125 and
-225, and counts how many continuations are the truth's, code for code. Writes `memorization.json` and `.md`.
+225, and counts how many continuations are the truth's, code for code. Writes `memorization.json` and `.md`;
+what was decoded is kept in OUT/batches, and a command that was killed goes on.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import tqdm
 from absl import flags
 
 from singsong_jax import cli, files
-from singsong_jax.evaluation import memorization
+from singsong_jax.evaluation import making, memorization
 from singsong_jax.inference.models import load_models
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
@@ -40,13 +41,25 @@ def main(_) -> None:
   batches = gin.get_configurable("tasks.datasets.eval_batches")(
     data_dir=_DATA_DIR.value, examples=examples, batch_size=size, split=_SPLIT.value
   )
-  some = itertools.islice(batches, -(-_MAX_CLIPS.value // size))
-  rows = memorization.analyse(
-    system, models.coarse.params, tqdm.tqdm(some, desc=f"batches of {size} clips", unit="batch")
-  )
   output = files.make_folder(_OUTPUT_DIR.value)
-  found = {**models.coarse.describe(), "split": _SPLIT.value, "rows": [*map(dataclasses.asdict, rows)]}
-  files.write_json(output / "memorization.json", found)
+  run = {
+    **models.coarse.describe(),
+    "data": str(pathlib.Path(_DATA_DIR.value).absolute()),
+    "split": _SPLIT.value,
+    "max_clips": _MAX_CLIPS.value,
+    "batch_size": size,
+  }
+  making.claim(output, run)
+  most = -(-_MAX_CLIPS.value // size)
+  some = itertools.islice(batches, most)
+  rows = memorization.analyse(
+    system,
+    models.coarse.params,
+    tqdm.tqdm(some, desc=f"batches of {size} clips", unit="batch", total=most),
+    max_clips=_MAX_CLIPS.value,
+    folder=output / "batches",
+  )
+  files.write_json(output / "memorization.json", {**run, "rows": [*map(dataclasses.asdict, rows)]})
   text = memorization.as_markdown(rows)
   files.write_text(output / "memorization.md", text)
   print(text)

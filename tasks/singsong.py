@@ -1,4 +1,4 @@
-"""SeqIO tasks `singsong_{clean,noisy}_{sa_sa,s_sa,a_a,sa_a,a_sa}`.
+"""SeqIO tasks `singsong_{clean,noisy}_{sa_sa,s_sa,a_a,sa_a,a_sa,s_s}`.
 
     import seqio, tasks.singsong                       # SINGSONG_DATA_DIR=/where/prepare/wrote
     task = seqio.get_mixture_or_task("singsong_noisy_s_sa")

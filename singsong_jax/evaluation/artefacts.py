@@ -25,6 +25,7 @@ class Ladder:
     values, lows, highs: metric → means over songs, and their 95 % intervals, `[rungs]`.
     floors: metric → mean with another song's vocals.
     songs: names of those judged on.
+    digest: of their files; None in results that are older than it.
   """
 
   rungs: Sequence[str]
@@ -33,6 +34,7 @@ class Ladder:
   highs: Mapping[str, np.ndarray]
   floors: Mapping[str, float]
   songs: Sequence[str]
+  digest: str | None
 
   @classmethod
   def read(cls, folder: pathlib.Path) -> "Ladder":
@@ -45,13 +47,21 @@ class Ladder:
       table = {m: np.array([found["rows"][row][m] for row in rows], float) for m in SHOWN}
       reach = {m: np.array([found["intervals"][row][m] for row in rows], float) for m in SHOWN}
       floors = {m: float(found["rows"][f"{MODEL}, {_FLOOR}"][m]) for m in SHOWN}
-      songs = found["run"]["names"]
+      songs, digest = found["run"]["names"], found["run"].get("digest")
     except (KeyError, TypeError) as error:
       raise InputError(f"{path} is not what judge writes: {error!r} is missing or of another kind") from error
     if not kinds:
       raise InputError(f"{path} is of isolated vocals alone; judge with --separator and --noise, too")
     lows, highs = ({m: reach[m][:, side] for m in SHOWN} for side in (0, 1))
-    return cls(rungs=("isolated", *kinds), values=table, lows=lows, highs=highs, floors=floors, songs=songs)
+    return cls(
+      rungs=("isolated", *kinds),
+      values=table,
+      lows=lows,
+      highs=highs,
+      floors=floors,
+      songs=songs,
+      digest=digest,
+    )
 
 
 def check_same(ladders: Mapping[str, Ladder]) -> None:
@@ -65,6 +75,8 @@ def check_same(ladders: Mapping[str, Ladder]) -> None:
           f"{first} and {name} were judged on other {what}: {len(mine)} and {len(theirs)}, "
           f"{sorted({*mine} ^ {*theirs})[:4]} in one of them alone"
         )
+    if known.digest != ladder.digest:
+      raise InputError(f"{first} and {name} were judged on other songs, which have the same names")
 
 
 def markdown(ladders: Mapping[str, Ladder]) -> str:

@@ -10,25 +10,33 @@ import numpy as np
 from singsong_jax.audio.io import AUDIO_SUFFIXES, audio_files, read_audio, to_mono
 from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
+from singsong_jax.evaluation.songs import find_songs
 
 MAX_LENGTH_DIFFERENCE_SECONDS = 0.05  # a codec's frame, rounded
 Clips = dict[str, pathlib.Path]
+_PARTS = {"mix", "mixture", "vocals", "instrumental", "accompaniment", "bass", "drums", "other"}  # of a song
 
 
-def find_clips(folder: str | os.PathLike, part: str = "instrumental") -> Clips:
-  """Name → file, sorted: `NAME.wav` (or another suffix), or `NAME/<part>.wav`, as `infer` writes
+def find_clips(folder: str | os.PathLike, *parts: str) -> Clips:
+  """Name → file, sorted: `NAME.wav` (or another suffix), or `NAME/PART.wav`, as `infer` writes
   instrumentals and folders of songs have vocals. Where there are neither, `SOME/NAME.wav`, named with its
   folder.
 
+  Args:
+    parts: what PART may be; "instrumental" unless it is said.
+
   Raises:
-    InputError: no such folder, no audio in it, or two files of one name.
+    InputError: no such folder, no audio in it, two files of one name, or other parts of songs alone.
   """
+  parts = parts or ("instrumental",)
   root = pathlib.Path(folder)
   if not root.is_dir():
     raise InputError(f"{folder} is not a folder of clips")
   found: Clips = {}
   paths = {path: path.relative_to(root).with_suffix("") for path in audio_files(root)}
-  known = {path: place for path, place in paths.items() if len(place.parts) == 1 or place.name == part}
+  known = {path: place for path, place in paths.items() if len(place.parts) == 1 or place.name in parts}
+  if not known and (others := sorted({place.name for place in paths.values()} & _PARTS)):
+    raise InputError(f"{folder} has {', '.join(others)} of songs, and no NAME/{parts[0]}.wav")
   for path, place in (known or paths).items():
     if known and len(place.parts) > 1:
       place = place.parent
@@ -38,6 +46,17 @@ def find_clips(folder: str | os.PathLike, part: str = "instrumental") -> Clips:
   if not found:
     raise InputError(f"{folder} holds no clips ({', '.join(AUDIO_SUFFIXES)})")
   return found
+
+
+def find_mixes(folder: str | os.PathLike) -> "Clips | Mixes":
+  """Real mixes: what `find_clips` finds of `NAME/mix.wav` or `NAME/mixture.wav`; in a folder of songs with
+  stems, as `find_songs` takes it, their sums. Raises InputError as both.
+  """
+  names = {path.stem for path in audio_files(folder)}
+  if names >= {"vocals", "instrumental"} and not names & {"mix", "mixture"}:
+    songs = find_songs(folder)
+    return Mixes({song.name: song.vocals for song in songs}, {song.name: song.instrumental for song in songs})
+  return find_clips(folder, "mix", "mixture")
 
 
 def named_folders(arguments: Sequence[str], flag: str = "instrumentals") -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The whole of `singsong_jax.evaluate`: sets of mixes, made or found, against real ones."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -12,10 +13,10 @@ from singsong_jax import files
 from singsong_jax.audio.separation.base import get_separator
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation import likelihood, making
-from singsong_jax.evaluation.clips import Mixes, find_clips, read_clips
+from singsong_jax.evaluation.clips import Clips, Mixes, find_clips, find_mixes, read_clips
 from singsong_jax.evaluation.embeddings import get_embedding
 from singsong_jax.evaluation.frechet import check_halves
-from singsong_jax.evaluation.songs import find_songs
+from singsong_jax.evaluation.songs import digest, digest_file, find_songs
 from singsong_jax.evaluation.table import Table, compare, embed_clips
 from singsong_jax.inference.accompanist import Accompanist
 from singsong_jax.inference.compiled import keep_compiled_programs
@@ -29,12 +30,14 @@ class _Sets:
   Attributes:
     references: at a rate, real mixes; their number.
     likelihoods: by set, where a model was asked.
+    tracks: which song each clip is of, where that is known.
   """
 
   references: Callable[[int], Iterator[tuple[str, np.ndarray]]]
   num_references: int
   mixes: Mapping[str, Mixes]
   likelihoods: Mapping[str, likelihood.Likelihood]
+  tracks: Sequence[str] | None
 
 
 @gin.configurable(module="evaluation")
@@ -44,7 +47,7 @@ def evaluate(
   songs: str | None = None,
   model_dir: str | None = None,
   step: int | None = None,
-  separator: str = "repet",
+  separator: str | None = None,
   sampling: Mapping[str, Any] | None = None,
   references: str | None = None,
   vocals: str | None = None,
@@ -58,10 +61,10 @@ def evaluate(
     output_dir: folder for what is generated.
     songs: folder of NAME/vocals.wav and NAME/instrumental.wav, which a model accompanies.
     model_dir, step: that model and its checkpoint; None: what comes with the package, and the newest.
-    separator: of the separated vocals, as `prepare --separator`.
+    separator: of the separated vocals, as `prepare --separator`; None: repet.
     sampling: fields of `SamplingOptions`; the others are as the model is best played.
-    references, vocals, instrumentals: in place of `songs`, folders of real mixes and of isolated vocals, and
-      by name folders of instrumentals.
+    references, vocals, instrumentals: in place of `songs`, folders of real mixes (or of songs, whose stems
+      are added) and of isolated vocals, and by name folders of instrumentals.
     embedding: as `get_embedding` takes it.
     seed: of the model, the intervals and the floor.
 
@@ -74,9 +77,12 @@ def evaluate(
       raise InputError("--model_dir accompanies --songs: give them, too")
     if references or vocals or instrumentals:
       raise InputError("--songs has references, vocals and instrumentals: give it, or the others")
-    sets = _made(songs, model_dir or str(DEFAULT_MODEL), step, separator, sampling or {}, output_dir, seed)
+    model_dir = model_dir or str(DEFAULT_MODEL)
+    sets = _made(songs, model_dir, step, separator or "repet", sampling or {}, output_dir, seed)
   elif references and vocals and instrumentals:
-    sets = _found(references, vocals, instrumentals)
+    if step is not None or separator or sampling:
+      raise InputError("step, separator and sampling are for --songs: nothing is made of --instrumentals")
+    sets = _found(references, vocals, instrumentals, output_dir, seed)
   else:
     raise InputError("give --songs, or --references, --vocals and --instrumentals; --helpshort tells more")
   rate_hz = heard.sample_rate_hz
@@ -85,16 +91,27 @@ def evaluate(
     name: embed_clips(_progress(mixes.read(rate_hz), len(mixes.vocals), name), heard)
     for name, mixes in sets.mixes.items()
   }
-  return compare(known, found, heard, seed, likelihoods=sets.likelihoods)
+  return compare(known, found, heard, seed, likelihoods=sets.likelihoods, tracks=sets.tracks)
 
 
-def _found(references: str, vocals: str, instrumentals: Mapping[str, str]) -> _Sets:
-  sung, real = find_clips(vocals, "vocals"), find_clips(references)
+def _found(
+  references: str, vocals: str, instrumentals: Mapping[str, str], output_dir: str, seed: int
+) -> _Sets:
+  sung, real = find_clips(vocals, "vocals"), find_mixes(references)
   mixes = {
     name: Mixes.pair(sung, find_clips(folder), f"--instrumentals={name}={folder}")
     for name, folder in instrumentals.items()
   }
-  return _Sets(lambda rate_hz: read_clips(real, rate_hz), len(real), mixes, {})
+  run = {"references": _digests(real), "seed": seed, "sets": {name: _digests(mixes[name]) for name in mixes}}
+  making.claim(files.make_folder(output_dir), run)
+  read = real.read if isinstance(real, Mixes) else functools.partial(read_clips, real)
+  return _Sets(read, len(run["references"]), mixes, {}, None)
+
+
+def _digests(clips: Clips | Mixes) -> dict[str, str]:
+  """Of each clip's file or files, hex."""
+  parts = (clips.vocals, clips.instrumentals) if isinstance(clips, Mixes) else (clips,)
+  return {name: " ".join(digest_file(part[name]) for part in parts) for name in parts[0]}
 
 
 def _made(
@@ -107,7 +124,8 @@ def _made(
   seed: int,
 ) -> _Sets:
   songs = find_songs(place)
-  check_halves(len(songs))
+  tracks = [song.track for song in songs]
+  check_halves(len(songs) if len({*tracks}) > 1 else 1)
   separator = get_separator(separator_spec)
   models = load_models(model_dir, step)
   try:
@@ -117,6 +135,7 @@ def _made(
   output = files.make_folder(output_dir)
   run = {
     "songs": [song.name for song in songs],
+    "digest": digest(songs),
     "separator": separator.describe(),
     "seed": seed,
     "options": vars(options),
@@ -138,7 +157,7 @@ def _made(
     mixes[name] = Mixes(vocals, {song.name: maker.path(name, song) for song in songs})
     likelihoods[name] = likelihood.likelihood(models, rows)
   true = Mixes(vocals, {song.name: song.instrumental for song in songs})
-  return _Sets(true.read, len(songs), mixes, likelihoods)
+  return _Sets(true.read, len(songs), mixes, likelihoods, tracks)
 
 
 def _progress(clips: Iterable, total: int, what: str) -> Iterable:

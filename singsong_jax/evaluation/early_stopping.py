@@ -10,6 +10,7 @@ In gin, beside what the system's file has:
 needs `import singsong_jax.evaluation.early_stopping`. Runs of several processes were not tried.
 """
 
+import json
 import pathlib
 from typing import Any
 
@@ -25,7 +26,7 @@ from singsong_jax.errors import InputError
 from singsong_jax.evaluation import likelihood, making
 from singsong_jax.evaluation.embeddings import get_embedding
 from singsong_jax.evaluation.frechet import Gaussian, frechet_distance
-from singsong_jax.evaluation.songs import find_songs
+from singsong_jax.evaluation.songs import digest, find_songs, some
 from singsong_jax.evaluation.table import embed_clips
 from singsong_jax.inference.accompanist import Accompanist
 from singsong_jax.inference.models import Model, Models
@@ -50,7 +51,7 @@ class FadEarlyStopping:
     embedding: as `evaluate --embedding`.
     separator: as `prepare --separator`; None asks for isolated vocals only.
     patience: evaluations without a new least distance after which the run ends; 0 never ends it.
-    max_songs: the first ones alone; None takes all.
+    max_songs: the first ones alone, or the first clips of all songs; None takes all.
     seed: of noise and sampling, the same at every step.
   """
 
@@ -66,19 +67,39 @@ class FadEarlyStopping:
   ):
     if patience < 0:
       raise InputError(f"FadEarlyStopping.patience={patience}: at least 0 is needed")
-    self._songs = find_songs(songs)[:max_songs]
+    self._songs = some(find_songs(songs), max_songs)
     self._embedding = get_embedding(embedding)
     self._heard = {"isolated": making.isolated}
-    if separator:
-      self._heard["separated"] = making.separated(get_separator(separator))
+    separates = get_separator(separator) if separator else None
+    if separates:
+      self._heard["separated"] = making.separated(separates)
     self._patience, self._seed = patience, seed
+    measured = {
+      "embedding": self._embedding.describe(),
+      "songs": digest(self._songs),
+      "separator": separates and separates.describe(),
+      "seed": seed,
+    }
+    self._measured = json.loads(files.to_json(measured))  # as it comes back
     self._real: Gaussian | None = None
 
   def on_start(self, model_dir: str, system) -> str | None:
-    """Why the run has ended already, if it has."""
+    """Why the run has ended already, if it has.
+
+    Raises:
+      InputError: distances in the folder are by another embedding, or of other songs.
+    """
     self._folder, self._system = pathlib.Path(model_dir), system
     path = self._folder / _RECORD
-    self._record: dict[str, Any] = files.read_json(path) if path.exists() else {"fads": {}}
+    self._record: dict[str, Any] = {"fads": {}, "measured": self._measured}
+    if path.exists():
+      self._record = files.read_json(path)
+      known = self._record.get("measured", {})
+      if differing := sorted(name for name, value in self._measured.items() if known.get(name) != value):
+        raise InputError(
+          f"{path} has distances that were measured otherwise ({', '.join(differing)} of FadEarlyStopping "
+          f"differ): give the former settings, or delete it and {BEST_FOLDER}/ to begin anew"
+        )
     return self._verdict()
 
   def on_eval(self, step: int, params, eval_batch, writer) -> str | None:

@@ -99,33 +99,38 @@ def bootstrap_interval(
   Args:
     clips: embeddings of each clip, float `[n, d]`.
   """
-  counts, means, seconds = _moments(clips)
-  whole = frechet_distance(_combined(counts, means, seconds, np.arange(len(clips))), reference)
+  moments = _Moments(clips)
+  whole = frechet_distance(moments.of(np.arange(len(clips))), reference)
   rng = np.random.default_rng(seed)
   drawn = [
-    frechet_distance(_combined(counts, means, seconds, rng.integers(len(clips), size=len(clips))), reference)
-    for _ in range(draws)
+    frechet_distance(moments.of(rng.integers(len(clips), size=len(clips))), reference) for _ in range(draws)
   ]
   low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
   return max(0.0, 2 * whole - float(high)), max(0.0, 2 * whole - float(low))
 
 
-def _moments(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Number, sum `[d]` and sum of outer products `[d, d]` of each clip's vectors."""
-  vectors = [np.asarray(clip, np.float64) for clip in clips]
-  return (
-    np.array([len(clip) for clip in vectors]),
-    np.stack([clip.sum(axis=0) for clip in vectors]),
-    np.stack([clip.T @ clip for clip in vectors]),
-  )
+class _Moments:
+  """Number, sum `[d]` and sum of outer products `[d, d]` of each clip's vectors, less the mean of all.
 
+  The products are float32, as there are `[clips, d, d]` of them: gigabytes with MERT's 768 dimensions.
+  """
 
-def _combined(counts: np.ndarray, sums: np.ndarray, squares: np.ndarray, chosen: np.ndarray) -> Gaussian:
-  weights = np.bincount(chosen, minlength=len(counts)).astype(np.float64)
-  number = weights @ counts
-  mean = weights @ sums / number
-  covariance = (np.tensordot(weights, squares, axes=1) - number * np.outer(mean, mean)) / (number - 1)
-  return Gaussian(mean, covariance)
+  def __init__(self, clips: Sequence[np.ndarray]):
+    self._counts = np.array([len(clip) for clip in clips])
+    self._mean = sum(clip.sum(axis=0, dtype=np.float64) for clip in clips) / self._counts.sum()
+    size = len(self._mean)
+    self._sums, self._squares = np.empty((len(clips), size)), np.empty((len(clips), size, size), np.float32)
+    for i, clip in enumerate(clips):
+      vectors = np.asarray(clip, np.float64) - self._mean
+      self._sums[i], self._squares[i] = vectors.sum(axis=0), vectors.T @ vectors
+
+  def of(self, chosen: np.ndarray) -> Gaussian:
+    """Of the vectors of some clips, int `[…]`, with repetitions."""
+    weights = np.bincount(chosen, minlength=len(self._counts))
+    number = weights @ self._counts
+    mean = weights @ self._sums / number
+    squares = np.tensordot(weights.astype(np.float32), self._squares, axes=1).astype(np.float64)
+    return Gaussian(mean + self._mean, (squares - number * np.outer(mean, mean)) / (number - 1))
 
 
 def frechet_at_infinity(

@@ -9,22 +9,26 @@ Every row is an instrumental for each song, and what `musical.measure` makes of 
     model, …                          with the vocals of each condition of `vocal_use`, and of each other set
 """
 
+import collections
 import dataclasses
 import functools
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from singsong_jax.audio.resampling import resample
+from singsong_jax.audio.tracks import ArrayTrack
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation import vocal_use
 from singsong_jax.evaluation.making import Accompany, Maker, Vocals
 from singsong_jax.evaluation.musical import RATE_HZ, Truth, measure
 from singsong_jax.evaluation.retrieval import Ears, Library, Query, Retrieved
+from singsong_jax.evaluation.significance import number_groups
 from singsong_jax.evaluation.songs import Song
+from singsong_jax.inference.vocals import check_vocals
 
 Scores = list[dict[str, float]]  # of each song
 MODEL = "model"
@@ -50,7 +54,7 @@ class Judge:
   """Songs, and where what is made of them is kept.
 
   Attributes:
-    songs: two or more.
+    songs: two or more, not all of them clips of one.
     trained: further metrics.
 
   Raises:
@@ -62,8 +66,13 @@ class Judge:
   trained: Sequence[TrainedJudge] = ()
 
   def __post_init__(self):
-    if len(self.songs) < 2:
+    if len({*self.tracks}) < 2:
       raise InputError("one song is too few to judge by: its vocals cannot be shuffled with another's")
+
+  @functools.cached_property
+  def tracks(self) -> list[str]:
+    """Of each song: clips of one are no evidence of their own."""
+    return [song.track for song in self.songs]
 
   @functools.cached_property
   def truths(self) -> list[Truth]:
@@ -149,7 +158,10 @@ class Judge:
     return resample(waveform, rate_hz, RATE_HZ)
 
   def _other(self, i: int) -> int:
-    return (i + 1) % len(self.songs)
+    """One of another track, which has the same key and tempo by chance alone; spread over all."""
+    number, largest = len(self.songs), max(collections.Counter(self.tracks).values())
+    places = (place % number for place in range(i + largest, i + largest + number))
+    return next(place for place in places if self.tracks[place] != self.tracks[i])
 
   def _rng(self, name: str, i: int) -> np.random.Generator:
     return np.random.default_rng([self.maker.seed, i, zlib.crc32(name.encode())])
@@ -167,15 +179,29 @@ def means(rows: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
 
 
 def judgeable(songs: Sequence[Song]) -> tuple[list[Song], list[str]]:
-  """Those whose truth is known or can be heard, and why the others are left out."""
+  """Those whose truth is known or can be heard and that every condition can be made of, and why the others
+  are left out.
+  """
   kept, left_out = [], []
   for song in _bar(songs, "truths"):
     try:
-      song.truth()
+      _check(song)
       kept.append(song)
     except InputError as error:
       left_out.append(str(error))
   return kept, left_out
+
+
+def _check(song: Song) -> None:
+  truth = song.truth()
+  vocals, rate_hz = song.read_vocals()
+  check_vocals(ArrayTrack(vocals[None], rate_hz, str(song.vocals)))
+  try:
+    if not any(truth.chords):
+      raise InputError("no chord is heard in it")
+    vocal_use.half_a_beat_later(truth, len(vocals) / rate_hz)
+  except InputError as error:
+    raise InputError(f"{song.annotation or song.instrumental}: {error}") from error
 
 
 def metrics_of(scores: Scores) -> list[str]:
@@ -183,11 +209,16 @@ def metrics_of(scores: Scores) -> list[str]:
   return [name for name in scores[0] if not name.startswith("unmoved_")]
 
 
-def interval(values: Sequence[float], seed: int = 0, draws: int = 2_000) -> tuple[float, float]:
-  """95 % of the means of songs that are drawn with replacement."""
-  known = np.asarray(values, float)
-  picks = np.random.default_rng(seed).integers(len(known), size=(draws, len(known)))
-  low, high = np.quantile(known[picks].mean(axis=1), (0.025, 0.975))
+def interval(
+  values: Sequence[float], seed: int = 0, draws: int = 2_000, groups: Sequence[Hashable] | None = None
+) -> tuple[float, float]:
+  """95 % of the means of songs that are drawn with replacement; with all of their clips, where `groups` says
+  of each value which song it is of.
+  """
+  numbers = number_groups(range(len(values)) if groups is None else groups)
+  sums, counts = np.bincount(numbers, weights=np.asarray(values, float)), np.bincount(numbers)
+  picks = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+  low, high = np.quantile(sums[picks].sum(axis=1) / counts[picks].sum(axis=1), (0.025, 0.975))
   return float(low), float(high)
 
 

@@ -48,12 +48,16 @@ class Maker:
     """What `make` gives, float `[samples]` at `rate_hz`, or gave before.
 
     Raises:
-      InputError: a file of another rate stands there.
+      InputError: a file of another rate stands there; or as `make`, naming row and song.
     """
     path = self.path(row, song)
     if not path.exists():
       files.make_folder(path.parent)
-      write_wav(path, make(), rate_hz)
+      try:
+        made = make()
+      except InputError as error:
+        raise InputError(f"{row}, {song.name}: {error}") from error
+      write_wav(path, made, rate_hz)
     waveform, found_hz = read_audio(path)
     if found_hz != rate_hz:
       raise InputError(f"{path} is of {found_hz} Hz, not {rate_hz}: another run's; take another folder")

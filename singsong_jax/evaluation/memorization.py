@@ -7,17 +7,21 @@ against another clip's truth: what is in common by chance, or because music repe
 """
 
 import dataclasses
+import pathlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from singsong_jax import files
 from singsong_jax.decoding.sampling import SamplingOptions
 from singsong_jax.errors import InputError
 from singsong_jax.systems.singsong import SingSong
 
 PROMPTS = (0, 25, 50, 125, 225)  # of 250: the paper's
+_TRUTHS = "truths"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,36 +96,67 @@ def analyse(
   params: Any,
   batches: Iterable[Mapping[str, np.ndarray]],
   prompts: Sequence[int] = PROMPTS,
+  max_clips: int | None = None,
+  folder: pathlib.Path | None = None,
 ) -> list[Row]:
   """Runs the protocol.
 
   Args:
     system: any SingSong with semantic codes in its target.
     batches: of its training data: `encoder_input_tokens`, `decoder_target_tokens`, `decoder_loss_weights`;
-    rows of
-      weight 0 are no clips.
+      rows of weight 0 are no clips.
     prompts: each less than the number of semantic codes.
+    max_clips: the first ones alone.
+    folder: where what was decoded of each batch is kept, so that the same call goes on.
 
   Raises:
-    InputError: a prompt that leaves nothing to decode, or fewer than two clips.
+    InputError: a prompt that leaves nothing to decode, fewer than two clips, or a folder that has other
+      clips.
   """
   stage = semantic_stage(system)
   length = stage.target_layout.length
   for prompt in prompts:
     if not 0 <= prompt < length:
       raise InputError(f"a prompt of {prompt} codes: 0 … {length - 1} of {length} may be given")
-  made: dict[int, list[np.ndarray]] = {prompt: [] for prompt in prompts}
-  known = []
-  for batch in batches:
-    clips = batch["decoder_loss_weights"].any(axis=1)
-    truths = batch["decoder_target_tokens"][:, :length]
-    known.append(truths[clips])
-    for prompt in prompts:
-      made[prompt].append(continuations(stage, params, batch["encoder_input_tokens"], truths, prompt)[clips])
-  truths = np.concatenate(known) if known else np.zeros((0, length), np.int32)
+  found: list[dict[str, np.ndarray]] = []
+  missing = max_clips if max_clips is not None else sys.maxsize
+  for index, batch in enumerate(batches):
+    clips = np.flatnonzero(batch["decoder_loss_weights"].any(axis=1))[:missing]
+    missing -= len(clips)
+    path = folder and folder / f"{index:06d}.npz"
+    decoded = _decoded(stage, params, batch, prompts, path)
+    found.append({name: ids[clips] for name, ids in decoded.items()})
+    if not missing:
+      break
+  together = {name: np.concatenate([part[name] for part in found]) for name in (found[0] if found else ())}
+  truths = together.get(_TRUTHS, np.zeros((0, length), np.int32))
   if len(truths) < 2:
     raise InputError(f"{len(truths)} clips are too few: chance is measured against another one's truth")
-  return [_row(np.concatenate(made[prompt]), truths, prompt) for prompt in prompts]
+  return [_row(together[str(prompt)], truths, prompt) for prompt in prompts]
+
+
+def _decoded(
+  stage: SingSong,
+  params: Any,
+  batch: Mapping[str, np.ndarray],
+  prompts: Sequence[int],
+  path: pathlib.Path | None,
+) -> dict[str, np.ndarray]:
+  """True ids `[B, T]`, and by its number the continuations of each prompt; kept in `path`, if there's one."""
+  truths = np.asarray(batch["decoder_target_tokens"][:, : stage.target_layout.length])
+  if path and path.exists():
+    with np.load(path, allow_pickle=False) as stored:
+      known = dict(stored)
+    if known.keys() != {_TRUTHS, *map(str, prompts)} or not np.array_equal(known[_TRUTHS], truths):
+      raise InputError(f"{path} is of other clips or prompts: take another folder")
+    return known
+  inputs = batch["encoder_input_tokens"]
+  made = {str(prompt): continuations(stage, params, inputs, truths, prompt) for prompt in prompts}
+  if path:
+    files.make_folder(path.parent)
+    with files.replacing(path) as temporary:
+      np.savez_compressed(temporary, **{_TRUTHS: truths, **made})
+  return {_TRUTHS: truths, **made}
 
 
 def as_markdown(rows: list[Row]) -> str:

@@ -143,25 +143,26 @@ class Retrieved:
 class Library:
   """Tracks to retrieve from: MUSDB18-dev in the paper.
 
-  Those shorter than `seconds` × `MAX_RATIO` are left out, as in the paper.
-
-  Attributes:
-    too_short: their names.
+  Retrieval leaves out those shorter than `seconds` × `MAX_RATIO`, as in the paper, and Random those shorter
+  than `seconds`.
 
   Raises:
-    InputError: none is long enough, or nothing can be heard in one.
+    InputError: none is long enough to be retrieved, or nothing can be heard in one.
   """
 
   def __init__(self, songs: Iterable[Song], ears: Ears, seconds: float):
     self._entries: list[Entry] = []
-    self.too_short: list[str] = []
+    self._lengths: dict[Song, int] = {}  # in samples, of what Random takes from
     for song in songs:
       instrumental = song.read_instrumental()
+      if len(instrumental) >= seconds * RATE_HZ:
+        self._lengths[song] = len(instrumental)
       if len(instrumental) < MAX_RATIO * seconds * RATE_HZ:
-        self.too_short.append(song.name)
         continue
       vocals, rate_hz = song.read_vocals()
-      mix = resample(vocals, rate_hz, RATE_HZ)[: len(instrumental)] + instrumental[: len(vocals)]
+      voice = resample(vocals, rate_hz, RATE_HZ)
+      length = min(len(voice), len(instrumental))
+      mix = voice[:length] + instrumental[:length]
       self._entries.append(
         Entry(
           song=song,
@@ -171,14 +172,13 @@ class Library:
         )
       )
     if not self._entries:
-      raise InputError(
-        f"retrieval needs tracks of {MAX_RATIO * seconds:g} s; all of {len(self.too_short)} are shorter"
-      )
+      raise InputError(f"retrieval needs tracks of {MAX_RATIO * seconds:g} s; all are shorter")
 
   def random(self, seconds: float, rng: np.random.Generator) -> Retrieved:
-    """The baseline Random: any clip of any track."""
-    entry = self._entries[rng.integers(len(self._entries))]
-    return _cut(entry, seconds, 1.0, rng)
+    """The baseline Random: any clip of any track, of long ones more often than of short ones."""
+    ends = np.cumsum([*self._lengths.values()])
+    track = np.searchsorted(ends, rng.integers(ends[-1]), side="right")
+    return _cut([*self._lengths][track], seconds, 1.0, rng)
 
   def retrieve(self, query: Query, rng: np.random.Generator, oracle: bool = False) -> Retrieved:
     """The baseline Retrieval; with `oracle` by the tracks' true keys and tempi."""
@@ -189,7 +189,7 @@ class Library:
     # An oracle has many tracks of the right key: the least stretched of them.
     ratios = [fold_ratio(query.tempo_bpm, tempi[i]) for i in nearest]
     chosen = int(np.argmin(np.abs(np.log(ratios)))) if oracle else 0
-    return _cut(self._entries[nearest[chosen]], query.seconds, ratios[chosen], rng)
+    return _cut(self._entries[nearest[chosen]].song, query.seconds, ratios[chosen], rng)
 
 
 def fold_ratio(wanted_bpm: float, found_bpm: float) -> float:
@@ -210,8 +210,8 @@ def fold_ratio(wanted_bpm: float, found_bpm: float) -> float:
   return ratio
 
 
-def _cut(entry: Entry, seconds: float, ratio: float, rng: np.random.Generator) -> Retrieved:
-  instrumental = entry.song.read_instrumental()
+def _cut(song: Song, seconds: float, ratio: float, rng: np.random.Generator) -> Retrieved:
+  instrumental = song.read_instrumental()
   length = min(len(instrumental), int(np.ceil(seconds * ratio * RATE_HZ)) + 1)
   least_db = FilterSettings().min_instrumental_db
   for _ in range(_TRIES):
@@ -222,7 +222,7 @@ def _cut(entry: Entry, seconds: float, ratio: float, rng: np.random.Generator) -
   if ratio != 1:
     piece = librosa.effects.time_stretch(piece, rate=ratio)
   piece = piece / max(1.0, float(np.abs(piece).max(initial=0.0)))  # a file of it must not clip
-  return Retrieved(waveform=piece[: round(seconds * RATE_HZ)], name=entry.song.name, ratio=ratio)
+  return Retrieved(waveform=piece[: round(seconds * RATE_HZ)], name=song.name, ratio=ratio)
 
 
 def _one_hot(key: str) -> np.ndarray:

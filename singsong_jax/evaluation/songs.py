@@ -1,10 +1,13 @@
 """Songs whose stems are known, and what an accompaniment of their vocals should fit."""
 
+import collections
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,12 +28,19 @@ class Song:
   Attributes:
     vocals, instrumental: of equal length.
     annotation: a demo song's (docs/demo_corpus.md), or None.
+    clip_of: the song that this is a clip of, or None.
   """
 
   name: str
   vocals: pathlib.Path
   instrumental: pathlib.Path
   annotation: pathlib.Path | None = None
+  clip_of: str | None = None
+
+  @property
+  def track(self) -> str:
+    """What it has key, tempo and players in common with: clips of one song have the same."""
+    return self.clip_of or self.name
 
   def read_vocals(self) -> tuple[np.ndarray, int]:
     """Mono float32 `[samples]` and their rate in Hz. Raises InputError as `read_audio`."""
@@ -68,7 +78,8 @@ def find_songs(folder: str | os.PathLike) -> list[Song]:
   stems = root / _STEMS if (root / _STEMS).is_dir() else root
   if not stems.is_dir():
     raise InputError(f"{folder} is not a folder of songs")
-  if (root / _EXPORT).exists() and "counts" not in files.read_json(root / _EXPORT):
+  export = files.read_json(root / _EXPORT) if (root / _EXPORT).exists() else {"counts": None}
+  if "counts" not in export:
     raise InputError(f"{folder} is an export that was not finished: give its command once more")
   found: dict[str, dict[str, pathlib.Path]] = {}
   for path in audio_files(stems):
@@ -82,5 +93,45 @@ def find_songs(folder: str | os.PathLike) -> list[Song]:
   songs = []
   for name, parts in sorted(found.items()):
     annotation = root / _ANNOTATIONS / f"{name}.json"
-    songs.append(Song(name=name, annotation=annotation if annotation.exists() else None, **parts))
+    songs.append(
+      Song(
+        name=name,
+        annotation=annotation if annotation.exists() else None,
+        clip_of=str(pathlib.PurePath(name).parent) if export.get("filter") else None,  # SONG/NUMBER
+        **parts,
+      )
+    )
   return songs
+
+
+def some(songs: Sequence[Song], number: int | None) -> list[Song]:
+  """So many of them, of as many tracks as there are: the first clip of each, the second, …; None: all.
+
+  In the order of `songs`.
+  """
+  turns, keys = collections.Counter[str](), []
+  for index, song in enumerate(songs):
+    keys.append((turns[song.track], index))
+    turns[song.track] += 1
+  return [songs[index] for index in sorted(index for _, index in sorted(keys)[:number])]
+
+
+def digest(songs: Sequence[Song]) -> str:
+  """SHA-256, hex, of names and files: whether results are of the same songs. Raises InputError for a file
+  that cannot be read.
+  """
+  found = hashlib.sha256()
+  for song in songs:
+    found.update(f"{song.name}\n{song.track}\n".encode())
+    for path in filter(None, (song.vocals, song.instrumental, song.annotation)):
+      found.update(digest_file(path).encode())
+  return found.hexdigest()
+
+
+def digest_file(path: pathlib.Path) -> str:
+  """SHA-256, hex, of a file. Raises InputError where it cannot be read."""
+  try:
+    with open(path, "rb") as file:
+      return hashlib.file_digest(file, "sha256").hexdigest()
+  except OSError as error:
+    raise InputError(f"cannot read {path}: {error.strerror}") from error

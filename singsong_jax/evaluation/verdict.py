@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Verdict:
     intervals: name → metric of the gate → 95 % interval of its mean.
     comparisons: of `vocal_use`.
     num_songs: that were judged on.
+    num_tracks: the same, clips of one song counted once.
     run: what was asked for, and of which model.
   """
 
@@ -32,6 +33,7 @@ class Verdict:
   intervals: dict[str, dict[str, tuple[float, float]]]
   comparisons: Sequence[vocal_use.Comparison]
   num_songs: int
+  num_tracks: int
   run: dict[str, Any]
 
   @classmethod
@@ -41,17 +43,24 @@ class Verdict:
     conditions: Mapping[str, Scores],
     run: dict[str, Any],
     seed: int = 0,
+    tracks: Sequence[Hashable] | None = None,
   ) -> "Verdict":
-    """`rows` are references, baselines and others; `conditions` those of the model."""
+    """`rows` are references, baselines and others; `conditions` those of the model. `tracks`, of each song:
+    clips of one are no evidence of their own."""
     named = {**rows, **{f"{judgement.MODEL}, {name}": scores for name, scores in conditions.items()}}
+    num_songs = len(next(iter(named.values())))
     return cls(
       rows=judgement.means(named),
       intervals={
-        name: {metric: judgement.interval([song[metric] for song in scores], seed) for metric in SHOWN}
+        name: {
+          metric: judgement.interval([song[metric] for song in scores], seed, groups=tracks)
+          for metric in SHOWN
+        }
         for name, scores in named.items()
       },
-      comparisons=vocal_use.compare(conditions, seed),
-      num_songs=len(next(iter(named.values()))),
+      comparisons=vocal_use.compare(conditions, seed, tracks),
+      num_songs=num_songs,
+      num_tracks=num_songs if tracks is None else len({*tracks}),
       run=run,
     )
 
@@ -65,10 +74,17 @@ class Verdict:
     """Whether the model listens: every comparison holds."""
     return bool(self.comparisons) and all(comparison.holds for comparison in self.comparisons)
 
+  @property
+  def too_few(self) -> bool:
+    """Whether nothing speaks against the model, but so few songs cannot tell."""
+    right = all(comparison.better > comparison.worse for comparison in self.comparisons)
+    return not self.passes and right and self.num_tracks < vocal_use.FEWEST_SONGS
+
   def markdown(self) -> str:
     """All rows and comparisons."""
+    clips = "" if self.num_tracks == self.num_songs else f" clips of {self.num_tracks}"
     lines = [
-      f"Means over {self.num_songs} songs.",
+      f"Means over {self.num_songs}{clips} songs.",
       "",
       f"| | {' | '.join(self.metrics)} |",
       f"|---|{'---:|' * len(self.metrics)}",
@@ -81,10 +97,16 @@ class Verdict:
       lines.append(f"| {found.claim} | {found.better:.3f} | {found.worse:.3f} | {p} |")
     passed = sum(comparison.holds for comparison in self.comparisons)
     word = "passes" if self.passes else "FAILS"
+    verdict = f"The model {word} the vocal-use gate"
+    if self.too_few:
+      verdict = (
+        f"{self.num_tracks} songs cannot tell whether the model passes the vocal-use gate, "
+        f"{vocal_use.FEWEST_SONGS} are the least"
+      )
     lines += [
       "",
-      f"The model {word} the vocal-use gate: {passed} of {len(self.comparisons)} comparisons hold at "
-      f"p < {vocal_use.LEVEL:g} (paired permutation, one-sided, Holm).",
+      f"{verdict}: {passed} of {len(self.comparisons)} comparisons hold at p < {vocal_use.LEVEL:g} (paired "
+      "permutation, one-sided, Holm).",
     ]
     return "\n".join(lines) + "\n"
 

@@ -61,10 +61,13 @@ class Vggish:
       sha256: hex, of their file.
 
     Raises:
-      InputError: blocks shorter than a patch.
+      InputError: settings of another kind, or blocks shorter than a patch.
     """
-    if block_seconds < 0.96:
-      raise InputError(f"--embedding=vggish: block_seconds is {block_seconds}; a patch takes 0.96 s")
+    for name, value in (("relu", relu), ("google_norm", google_norm)):
+      if not isinstance(value, bool):
+        raise InputError(f"--embedding=vggish: {name} is {value!r}; it may be True or False")
+    if not isinstance(block_seconds, int | float) or not 0.96 <= block_seconds < math.inf:
+      raise InputError(f"--embedding=vggish: block_seconds is {block_seconds!r}; a patch takes 0.96 s")
     self._weights = jax.tree.map(jnp.asarray, to_jax(weights))
     self._sha256 = sha256
     self._relu, self._google_norm, self._block_seconds = relu, google_norm, block_seconds

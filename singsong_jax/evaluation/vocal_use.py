@@ -14,7 +14,7 @@ not.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import librosa
 import numpy as np
@@ -25,6 +25,7 @@ from singsong_jax.evaluation.musical import TRIADS, Truth, measure
 
 CONDITIONS = ("right", "shuffled", "silence", "noise", "half_beat", "tritone")
 LEVEL = 1e-3  # of each comparison, corrected for their number
+FEWEST_SONGS = 14  # with n songs no p is less than 8 · 2⁻ⁿ: a model that is always right could not be told
 TRITONE = 6  # semitones
 _SILENCE_RMS = 2e-3  # −54 dB: inference refuses what is below −60
 
@@ -66,9 +67,10 @@ def prepare(
     noise = rng.normal(0, level, len(vocals)).astype(np.float32)
     return Heard(vocals=noise, truth=truth, moved=truth)
   if condition == "half_beat":
-    half = float(np.median(np.diff(truth.beats_seconds))) / 2
-    late = np.concatenate([np.zeros(round(half * rate_hz), np.float32), vocals])[: len(vocals)]
-    return Heard(vocals=late, truth=truth, moved=_later(truth, half, len(vocals) / rate_hz))
+    late = np.concatenate([np.zeros(round(_half_a_beat(truth) * rate_hz), np.float32), vocals])
+    return Heard(
+      vocals=late[: len(vocals)], truth=truth, moved=half_a_beat_later(truth, len(vocals) / rate_hz)
+    )
   if condition == "tritone":
     higher = librosa.effects.pitch_shift(vocals, sr=rate_hz, n_steps=TRITONE)
     return Heard(vocals=higher, truth=truth, moved=_transposed(truth, TRITONE))
@@ -101,11 +103,16 @@ class Comparison:
     return self.p < LEVEL
 
 
-def compare(scores: Mapping[str, Sequence[Mapping[str, float]]], seed: int = 0) -> list[Comparison]:
+def compare(
+  scores: Mapping[str, Sequence[Mapping[str, float]]],
+  seed: int = 0,
+  tracks: Sequence[Hashable] | None = None,
+) -> list[Comparison]:
   """What music demands of a model that listens.
 
   Args:
     scores: condition → `score` of each song, in the same order; conditions that are absent are not compared.
+    tracks: of each song: clips of one count as one. None: all are songs of their own.
 
   Raises:
     InputError: no song, or conditions of different numbers of songs.
@@ -131,7 +138,8 @@ def compare(scores: Mapping[str, Sequence[Mapping[str, float]]], seed: int = 0) 
     if all(condition in scores for condition, _ in sides)
   }
   found = {
-    claim: significance.paired_permutation(better, worse, seed) for claim, (better, worse) in pairs.items()
+    claim: significance.paired_permutation(better, worse, seed, groups=tracks)
+    for claim, (better, worse) in pairs.items()
   }
   corrected = significance.holm(found)
   return [
@@ -140,10 +148,20 @@ def compare(scores: Mapping[str, Sequence[Mapping[str, float]]], seed: int = 0) 
   ]
 
 
-def _later(truth: Truth, seconds: float, end_seconds: float) -> Truth:
+def half_a_beat_later(truth: Truth, end_seconds: float) -> Truth:
+  """What a song's accompaniment should fit when its vocals are half a beat late, up to an end.
+
+  Raises:
+    InputError: fewer than two beats are left.
+  """
+  seconds = _half_a_beat(truth)
   kept = sum(beat + seconds < end_seconds for beat in truth.beats_seconds)
   beats = tuple(beat + seconds for beat in truth.beats_seconds[:kept])
   return dataclasses.replace(truth, beats_seconds=beats, chords=truth.chords[:kept])
+
+
+def _half_a_beat(truth: Truth) -> float:
+  return float(np.median(np.diff(truth.beats_seconds))) / 2
 
 
 def _transposed(truth: Truth, semitones: int) -> Truth:

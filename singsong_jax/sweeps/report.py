@@ -14,6 +14,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -25,6 +26,12 @@ from singsong_jax.sweeps.grid import Cell
 
 COLUMNS = ("steps", "fad_isolated", "fad_separated", "fad_gap", "nll_isolated", "nll_separated")
 _HEADINGS = ("Steps", "FADi", "FADs", "Δ", "NLLi", "NLLs")
+_MEASURED = {
+  "songs": "digest",
+  "separator": "separator",
+  "seed": "seed",
+  "sampling": "options",
+}  # of run.json
 _CURVES = {  # figure → (title, scalars)
   "figure_3": ("Fréchet distance by step", ("fad_isolated", "fad_separated")),
   "figure_5": ("Negative log-likelihood by step, nats per coarse code", ("nll_isolated", "nll_separated")),
@@ -37,11 +44,15 @@ class Row:
 
   Attributes:
     embedding: of its distances.
+    clips: how many they are of.
+    measured: by what and on what, for which they must be the same to be compared.
     curve: the training's records that have distances or likelihoods.
   """
 
   name: str
   embedding: str | None = None
+  clips: int | None = None
+  measured: dict[str, Any] = dataclasses.field(default_factory=dict)
   steps: int | None = None
   fad_isolated: float | None = None
   fad_separated: float | None = None
@@ -67,13 +78,20 @@ def row_of(cell: Cell) -> Row:
   if not (folder / evaluations.RESULT).exists():
     return Row(name=cell.name, curve=tuple(curve))
   try:
-    found = {row["system"]: row for row in files.read_json(folder / evaluations.RESULT)["rows"]}
+    table = files.read_json(folder / evaluations.RESULT)
+    found = {row["system"]: row for row in table["rows"]}
     isolated, separated = found.get("isolated", {}), found.get("separated", {})
-    run = folder / "run.json"
+    run = files.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    first = next(iter(found.values()))
     return Row(
       name=cell.name,
-      embedding=next(iter(found.values()))["embedding"],
-      steps=files.read_json(run)["model"]["step"] if run.exists() else None,
+      embedding=first["embedding"],
+      clips=first.get("clips"),
+      measured={
+        "embedding": table.get("embedding", first["embedding"]),
+        **{name: run.get(key) for name, key in _MEASURED.items()},
+      },
+      steps=run["model"]["step"] if run else None,
       fad_isolated=isolated.get("frechet"),
       fad_separated=separated.get("frechet"),
       nll_isolated=isolated.get("nll"),
@@ -86,16 +104,20 @@ def row_of(cell: Cell) -> Row:
 
 def markdown(rows: Sequence[Row]) -> str:
   """Table 2, of which Table 1 is a part."""
-  lines = [f"| cell | {' | '.join(_HEADINGS)} | embedding |", f"|---|{'---:|' * len(COLUMNS)}---|"]
+  lines = [
+    f"| cell | {' | '.join(_HEADINGS)} | clips | embedding |",
+    f"|---|{'---:|' * len(COLUMNS)}---:|---|",
+  ]
   for row in rows:
-    numbers = " | ".join(_shown(getattr(row, column)) for column in COLUMNS)
+    numbers = " | ".join(_shown(getattr(row, column)) for column in (*COLUMNS, "clips"))
     lines.append(f"| {row.name} | {numbers} | {row.embedding or ''} |")
   measured = sum(row.embedding is not None for row in rows)
   lines += ["", f"{measured} of {len(rows)} cells have been evaluated."]
-  if len(embeddings := {row.embedding for row in rows if row.embedding}) > 1:
-    lines.append(
-      f"Their distances are by different embeddings ({', '.join(sorted(embeddings))}): do not compare."
-    )
+  known = [row.measured for row in rows if row.embedding]
+  if differing := [
+    name for name in ("embedding", *_MEASURED) if len({json.dumps(m[name]) for m in known}) > 1
+  ]:
+    lines.append(f"They were not measured alike ({', '.join(differing)} differ): do not compare.")
   return "\n".join(lines) + "\n"
 
 
@@ -104,8 +126,9 @@ def write(rows: Sequence[Row], folder: pathlib.Path) -> list[pathlib.Path]:
   files.make_folder(folder)
   paths = [folder / f"table.{suffix}" for suffix in ("md", "csv", "json")]
   files.write_text(paths[0], markdown(rows))
-  lines = ([row.name, *(getattr(row, name) for name in COLUMNS), row.embedding] for row in rows)
-  files.write_text(paths[1], files.to_csv(["cell", *COLUMNS, "embedding"], lines))
+  columns = (*COLUMNS, "clips", "embedding")
+  lines = ([row.name, *(getattr(row, name) for name in columns)] for row in rows)
+  files.write_text(paths[1], files.to_csv(["cell", *columns], lines))
   files.write_text(paths[2], json.dumps([dataclasses.asdict(row) for row in rows], indent=2) + "\n")
   for name, (title, scalars) in _CURVES.items():
     paths.append(folder / f"{name}.png")

@@ -11,14 +11,16 @@ from singsong_jax.errors import InputError
 from singsong_jax.evaluation import artefacts
 
 
-def results(chords=(0.5, 0.4, 0.3), vocals=("separated (repet)", "noise of 0.01"), names=("a", "b")):
+def results(
+  chords=(0.5, 0.4, 0.3), vocals=("separated (repet)", "noise of 0.01"), names=("a", "b"), digest=None
+):
   """What a judge that was asked for those vocals writes, as far as it is read."""
   rows = {f"model, {kind}": {"chord_24": c, "beat_f": c / 2} for kind, c in zip(("right", *vocals), chords)}
   rows["model, shuffled"] = {"chord_24": 0.04, "beat_f": 0.25}
   return {
     "rows": rows,
     "intervals": {row: {m: [v - 0.1, v + 0.05] for m, v in found.items()} for row, found in rows.items()},
-    "run": {"vocals": [*vocals], "names": [*names]},
+    "run": {"vocals": [*vocals], "names": [*names], "digest": digest},
   }
 
 
@@ -64,6 +66,7 @@ def test_a_picture_of_two_models(tmp_path):
       "Clean and Noisy were judged on other rungs: 3 and 2.*noise of 0.01",
     ),
     ({"names": ("a", "c")}, "other songs: 2 and 2.*'b', 'c'"),
+    ({"digest": "another"}, "other songs, which have the same names"),
   ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, changes, words):

@@ -1,5 +1,7 @@
 """FADi while training: recorded, kept where it is best, and the end when it no longer falls."""
 
+import shutil
+
 import jax
 import pytest
 
@@ -54,9 +56,12 @@ def test_the_run_ends_when_the_distance_no_longer_falls(run_dir, songs_dir, mode
   coarse = load_models(model_dir).coarse
   stopping, _ = begun(run_dir, songs_dir, coarse.system, patience=2)
   worse = jax.tree.map(lambda x: 0 * x, coarse.params)
+  stopping.on_eval(5, coarse.params, None, Recorder())
+  record = files.read_json(run_dir / "early_stopping.json")
   files.write_json(
-    run_dir / "early_stopping.json", {"fads": {"5": 1e-6}}
+    run_dir / "early_stopping.json", {**record, "fads": {"5": 1e-6}}
   )  # as if it had been as good as real
+  shutil.rmtree(run_dir / BEST_FOLDER)
   stopping, ended = begun(run_dir, songs_dir, coarse.system, patience=2)
   assert ended is None
   assert stopping.on_eval(10, worse, None, Recorder()) is None
@@ -68,6 +73,17 @@ def test_the_run_ends_when_the_distance_no_longer_falls(run_dir, songs_dir, mode
   assert begun(run_dir, songs_dir, coarse.system, patience=3)[1] is None
   assert begun(run_dir, songs_dir, coarse.system, patience=0)[1] is None
   assert not (run_dir / BEST_FOLDER).exists()
+
+
+def test_distances_that_were_measured_otherwise_are_not_compared(run_dir, songs_dir, model_dir):
+  system = load_models(model_dir).coarse.system
+  record = {"fads": {"5": 1.0}, "measured": begun(run_dir, songs_dir, system)[0]._measured}
+  files.write_json(run_dir / "early_stopping.json", record)
+  assert begun(run_dir, songs_dir, system, patience=3)[1] is None
+  with pytest.raises(
+    InputError, match=r"early_stopping\.json .*\(seed, separator of FadEarlyStopping differ\)"
+  ):
+    begun(run_dir, songs_dir, system, seed=1, separator="repet")
 
 
 def test_the_first_reason_of_any_callback_counts():

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from singsong_jax.audio.synthesis.corpus import CorpusSettings, write_corpus
 from singsong_jax.errors import InputError
-from singsong_jax.evaluation.clips import Mixes, find_clips, read_clips
+from singsong_jax.evaluation.clips import Mixes, find_clips, find_mixes, read_clips
+from singsong_jax.evaluation.comparison import evaluate
 from singsong_jax.evaluation.embeddings import get_embedding
 from singsong_jax.evaluation.table import compare, embed_clips
 
@@ -57,6 +59,43 @@ def test_mixes_are_sums(folders):
   for name, waveform in mixes.read(RATE_HZ):
     parts = [soundfile.read(folders / folder / f"{name}.wav")[0] for folder in ("vocals", "bad")]
     np.testing.assert_allclose(waveform, np.sum(parts, axis=0), atol=1e-6)
+
+
+def test_real_mixes_are_found_as_they_are_or_added_up(folders, tmp_path):
+  assert list(find_mixes(folders / "mixes")) == list(find_clips(folders / "vocals"))
+  for name in ("bass", "drums", "mixture"):
+    write(tmp_path / "musdb" / "a" / f"{name}.wav", music(1))
+  assert {name: path.name for name, path in find_mixes(tmp_path / "musdb").items()} == {"a": "mixture.wav"}
+  for name in ("vocals", "instrumental"):
+    write(tmp_path / "songs" / "a" / f"{name}.wav", 0.5 * music(1))
+  ((name, waveform),) = find_mixes(tmp_path / "songs").read(RATE_HZ)
+  assert name == "a"
+  np.testing.assert_allclose(waveform, music(1), atol=1e-6)
+  (tmp_path / "musdb" / "a" / "mixture.wav").unlink()
+  with pytest.raises(InputError, match=r"has bass, drums of songs, and no NAME/mix\.wav"):
+    find_mixes(tmp_path / "musdb")
+
+
+def test_clips_of_a_song_are_drawn_and_halved_together(folders):
+  embedding = get_embedding("logmel")
+  known = embed_clips(read_clips(find_clips(folders / "mixes"), RATE_HZ), embedding)
+  songs = [np.concatenate(known[i : i + 2]) for i in range(0, 10, 2)]
+  by_clip = compare(known, {"a": known[::-1]}, embedding, draws=50, tracks=[i // 2 for i in range(10)])
+  by_song = compare(songs, {"a": songs[::-1]}, embedding, draws=50)
+  assert by_clip.floor == pytest.approx(by_song.floor)
+  assert (by_clip.rows[0].clips, by_song.rows[0].clips) == (10, 5)
+  alone = compare(known, {"a": known[::-1]}, embedding, draws=50)
+  assert by_clip.rows[0].frechet == alone.rows[0].frechet and by_clip.floor != alone.floor
+
+
+def test_what_was_found_is_not_mixed_up_with_another_runs(folders):
+  given = {"references": f"{folders}/mixes", "vocals": f"{folders}/vocals", "output_dir": f"{folders}/out"}
+  evaluate(**given, instrumentals={"a": f"{folders}/good"})
+  with pytest.raises(InputError, match=r"another run \(sets differ\)"):
+    evaluate(**given, instrumentals={"a": f"{folders}/bad"})
+  for unused in ({"step": 7}, {"separator": "repet"}, {"sampling": {"temperature": 1.0}}):
+    with pytest.raises(InputError, match="step, separator and sampling are for --songs"):
+      evaluate(**given, instrumentals={"a": f"{folders}/good"}, **unused)
 
 
 def test_a_worse_system_is_farther_away(folders):
@@ -171,3 +210,12 @@ def test_a_model_is_asked_for_songs_it_does_not_know(songs_dir, model_dir, tmp_p
   other = subprocess.run([*command[:-1], "--seed=4"], capture_output=True, text=True)
   assert other.returncode == 2
   assert "the results of another run (seed differ)" in other.stderr
+  write_corpus(tmp_path / "other", CorpusSettings(num_songs=4, song_seconds=4, seed=12), num_processes=1)
+  with pytest.raises(InputError, match=r"another run \(digest differ\)"):  # songs of the same names
+    evaluate(
+      songs=f"{tmp_path}/other",
+      model_dir=str(model_dir),
+      output_dir=f"{tmp_path}/out",
+      sampling={"temperature": 0.5, "top_k": 40},
+      seed=3,
+    )

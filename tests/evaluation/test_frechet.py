@@ -115,6 +115,16 @@ def test_blocks_of_distances_change_nothing(rng, monkeypatch):
   assert kernel_audio_distance(one, other) == pytest.approx(whole, rel=1e-12)
 
 
+def test_large_sets_are_drawn_from(rng, monkeypatch):
+  """The estimate of a part is one of the whole; the same seed draws the same."""
+  one, other = rng.normal(size=(3_000, 4)) + 0.5, rng.normal(size=(3_000, 4))
+  whole = kernel_audio_distance(one, other)
+  monkeypatch.setattr("singsong_jax.evaluation.kernel_distance.MOST_VECTORS", 1_000)
+  part = kernel_audio_distance(one, other)
+  assert part != whole and part == pytest.approx(whole, rel=0.2)
+  assert part == kernel_audio_distance(one, other) != kernel_audio_distance(one, other, seed=1)
+
+
 def test_what_cannot_be_compared(rng):
   good = rng.normal(size=(10, 4))
   with pytest.raises(InputError, match=r"shape \(1, 4\); a covariance takes"):

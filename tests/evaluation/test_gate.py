@@ -30,6 +30,8 @@ class SimpleSong:
   quarter: int
   breath: int = 0
 
+  track = property(lambda self: self.name)
+
   @property
   def name(self):
     return f"{self.root}_{self.beat}_{self.quarter}"

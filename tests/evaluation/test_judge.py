@@ -2,6 +2,7 @@
 one.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -101,9 +102,77 @@ def test_songs_whose_beats_cannot_be_heard_are_left_out_by_name(songs, tmp_path)
   assert len(left_out) == 1 and "b/instrumental.wav: 0 beats are heard" in left_out[0]
 
 
+def test_songs_that_not_every_condition_can_be_made_of_are_left_out_by_name(songs, tmp_path):
+  """Two beats of which half a beat later one is past the end; beats without a chord; a silent singer."""
+  known = json.loads(songs[0].annotation.read_text(encoding="utf-8"))
+  for name, chords in (("late", ["C:maj"] * 2), ("toneless", [None] * 2)):
+    text = json.dumps(
+      {**known, "beats_seconds": [5.0, 5.9] if name == "late" else [1.0, 2.0], "chords": chords}
+    )
+    (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+  write_wav(tmp_path / "silence.wav", np.zeros(96_000, np.float32), 16_000)
+  late, toneless = (
+    dataclasses.replace(songs[0], annotation=tmp_path / f"{n}.json") for n in ("late", "toneless")
+  )
+  silent = dataclasses.replace(songs[0], vocals=tmp_path / "silence.wav")
+  kept, left_out = judgeable([songs[1], late, toneless, silent])
+  assert kept == [songs[1]]
+  for why, words in zip(
+    left_out, ("late.json: 1 beats", "toneless.json: no chord", "silence.wav is silent"), strict=True
+  ):
+    assert words in why
+
+
+def test_who_cannot_play_is_told_for_which_song(songs, tmp_path):
+  def fails(vocals, rate_hz, seed):
+    raise InputError("no voice")
+
+  with pytest.raises(InputError, match="model, right, song_00000: no voice"):
+    Judge(songs=songs, maker=Maker(folder=tmp_path)).conditions(fails, ("right",))
+
+
 def test_one_song_is_too_few(songs, tmp_path):
-  with pytest.raises(InputError, match="one song is too few"):
-    Judge(songs=songs[:1], maker=Maker(folder=tmp_path))
+  clips = [dataclasses.replace(song, clip_of="one") for song in songs]
+  for too_few in (songs[:1], clips):
+    with pytest.raises(InputError, match="one song is too few"):
+      Judge(songs=too_few, maker=Maker(folder=tmp_path))
+
+
+def test_clips_are_shuffled_with_those_of_other_songs(songs, tmp_path):
+  clips = [dataclasses.replace(song, clip_of=track) for song, track in zip(songs, "AAABBBBC")]
+  heard = []
+
+  def accompany(vocals, rate_hz, seed):
+    heard.append(vocals)
+    return np.random.default_rng(seed).normal(0, 0.1, len(vocals)).astype(np.float32)
+
+  judge = Judge(songs=clips, maker=Maker(folder=tmp_path))
+  judge.conditions(accompany, ("shuffled",))
+  sung = [song.read_vocals()[0] for song in clips]
+  others = [next(i for i, vocals in enumerate(sung) if np.array_equal(vocals, found)) for found in heard]
+  assert all(clips[other].track != clip.track for other, clip in zip(others, clips))
+  assert len({*others}) > 4  # not one for all
+  assert [Judge(songs=songs, maker=Maker(folder=tmp_path))._other(i) for i in range(8)] == [*range(1, 8), 0]
+
+
+def test_too_few_songs_cannot_pass_and_do_not_fail():
+  """8 · 2⁻ⁿ is below 0.001 from n = 13 on; drawn signs need one more. Clips of a song are no more of them."""
+  perfect = {metric: 1.0 for metric in ("chord_24", "beat_f")} | {
+    "unmoved_chord_24": 0.0,
+    "unmoved_beat_f": 0.0,
+  }
+  nothing = dict.fromkeys(perfect, 0.0)
+  kinds = {"right": perfect, "half_beat": perfect, "tritone": perfect}
+  kinds |= dict.fromkeys(("shuffled", "silence", "noise"), nothing)
+
+  def verdict(number, tracks=None):
+    return Verdict.of({}, {name: [scores] * number for name, scores in kinds.items()}, {}, tracks=tracks)
+
+  assert verdict(14).passes and not verdict(14).too_few
+  assert not verdict(8).passes and verdict(8).too_few
+  clips = verdict(30, [i % 10 for i in range(30)])
+  assert clips.too_few and "Means over 30 clips of 10 songs" in clips.markdown()
+  assert "10 songs cannot tell" in clips.markdown() and "14 are the least" in clips.markdown()
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_songs():
@@ -113,6 +182,9 @@ def test_an_interval_holds_the_mean_and_narrows_with_songs():
     low, high = interval(values)
     assert low < values.mean() < high
   assert np.diff(interval(many)) < np.diff(interval(few)) / 3
+  copies = np.repeat(few, 5)
+  assert interval(copies, groups=np.repeat(range(10), 5)) == pytest.approx(interval(few))
+  assert np.diff(interval(copies)) < 0.7 * np.diff(interval(few))
 
 
 def test_the_command_judges_a_model_and_fails_one_that_knows_nothing(songs_dir, model_dir, tmp_path):

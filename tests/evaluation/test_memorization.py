@@ -121,6 +121,26 @@ def test_the_report_has_a_line_for_each_prompt():
   assert memorization.as_markdown(rows).count("\n| ") == len(PROMPTS)
 
 
+def test_the_first_clips_alone():
+  rows = [
+    memorization.analyse(SYSTEM, fresh(), [batch(0), batch(1)], (0,), most)[0] for most in (5, CLIPS, 11)
+  ]
+  assert [row.trials for row in rows] == [5, CLIPS, 11]
+
+
+def test_what_was_decoded_is_not_decoded_again(tmp_path, monkeypatch):
+  batches = [batch(0), batch(1)]
+  whole = memorization.analyse(SYSTEM, fresh(), batches, PROMPTS)
+  memorization.analyse(SYSTEM, fresh(), batches[:1], PROMPTS, folder=tmp_path)  # as if killed then
+  decode, calls = memorization.continuations, []
+  monkeypatch.setattr(memorization, "continuations", lambda *a: calls.append(a) or decode(*a))
+  assert memorization.analyse(SYSTEM, fresh(), batches, PROMPTS, folder=tmp_path) == whole
+  assert len(calls) == len(PROMPTS)
+  for other, prompts in ((batch(2), PROMPTS), (batch(0), PROMPTS[:2])):
+    with pytest.raises(InputError, match=r"000000\.npz is of other clips or prompts"):
+      memorization.analyse(SYSTEM, fresh(), [other], prompts, folder=tmp_path)
+
+
 def test_errors():
   with pytest.raises(InputError, match="0 … 9 of 10"):
     memorization.analyse(SYSTEM, fresh(), [batch(0)], (10,))

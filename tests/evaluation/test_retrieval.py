@@ -78,8 +78,36 @@ def test_random_draws_from_all_tracks_and_repeats_by_its_seed(corpus):
 
 
 def test_short_tracks_are_left_out_and_an_empty_library_is_an_error(corpus):
-  with pytest.raises(InputError, match=r"20\.02 s; all of 6 are shorter"):
+  with pytest.raises(InputError, match=r"tracks of 20\.02 s; all are shorter"):
     Library(corpus, Librosa(), seconds=10.01)
+
+
+def test_a_library_takes_stems_of_any_rate_that_differ_a_little_in_length(tmp_path, corpus):
+  instrumental = corpus[0].read_instrumental()
+  for name, rate_hz in (("low", 8_000), ("high", 44_100)):
+    folder = tmp_path / name
+    folder.mkdir()
+    sound = retrieval.resample(instrumental, RATE_HZ, rate_hz)
+    write_wav(folder / "instrumental.wav", sound, rate_hz)
+    write_wav(folder / "vocals.wav", sound[: -rate_hz // 10], rate_hz)
+  library = Library(find_songs(tmp_path), Librosa(), seconds=4)
+  assert len(library.random(4, np.random.default_rng(0)).waveform) == 4 * RATE_HZ
+
+
+def test_random_takes_any_moment_as_likely_and_short_tracks_too(tmp_path, corpus):
+  """Of 9 + 3 s a quarter is the shorter track's, which is too short to be retrieved."""
+  instrumental = corpus[0].read_instrumental()
+  for name, seconds in (("long", 9), ("short", 3)):
+    (tmp_path / name).mkdir()
+    for stem in ("vocals", "instrumental"):
+      write_wav(tmp_path / name / f"{stem}.wav", instrumental[: seconds * RATE_HZ], RATE_HZ)
+  library = Library(find_songs(tmp_path), Librosa(), seconds=2)
+  names = [library.random(2, np.random.default_rng(seed)).name for seed in range(200)]
+  assert 30 < names.count("short") < 70
+  assert (
+    library.retrieve(Query(key=np.ones(24) / 24, tempo_bpm=0, seconds=2), np.random.default_rng(0)).name
+    == "long"
+  )
 
 
 def test_a_missing_stem_is_named(tmp_path):

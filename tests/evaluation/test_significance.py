@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation.significance import binomial, holm, paired_permutation, wilcoxon
@@ -18,6 +19,23 @@ def test_votes_of_two_hundred(wins, p):
 def test_draws_are_left_out_and_degrees_count():
   assert wilcoxon([1, 1, 1, -1, 0, 0]) == wilcoxon([1, 1, 1, -1])
   assert wilcoxon([2] * 8 + [-1] * 8) < wilcoxon([1] * 8 + [-1] * 8) == 1
+
+
+def test_few_answers_are_counted_by_hand():
+  """Of 2⁴ signs two are as one-sided as 4 of 4. Ranks of 1, 2, 2, −1 are 1½, 3½, 3½, 1½: the sum above 0 is
+  8½ of 10; 8½ or more have {all}, and all but either 1½; as many 1½ or less.
+  """
+  assert wilcoxon([2] * 4) == pytest.approx(2 / 16) == pytest.approx(binomial(4, 4))
+  assert wilcoxon([1, 2, 2, -1]) == pytest.approx(6 / 16)
+
+
+def test_counting_meets_the_published_distribution_and_the_approximation():
+  """Without ties SciPy counts, too; with many answers both ways are the same."""
+  rng = np.random.default_rng(0)
+  untied = rng.permutation(np.arange(1, 13)) * rng.choice([-1, 1, 1], 12)
+  assert wilcoxon(untied) == pytest.approx(scipy.stats.wilcoxon(untied, method="exact").pvalue)
+  tied = rng.choice([-2, -1, 1, 2], 50, p=[0.2, 0.2, 0.3, 0.3])
+  assert wilcoxon(tied) == pytest.approx(scipy.stats.wilcoxon(tied, method="approx").pvalue, rel=0.1)
 
 
 def test_binomial_by_hand():
@@ -38,6 +56,14 @@ def test_permutations_by_hand():
   assert paired_permutation([1, 2, 3], [2, 3, 4]) == 1
   assert paired_permutation(np.arange(40.0), np.arange(40.0) - 1, draws=999) == 1 / 1000
   assert paired_permutation([1, 2], [1, 2]) == 1
+
+
+def test_clips_of_a_song_have_one_sign():
+  """Six pairs of two songs are two pieces of evidence: 1 of 4 sign patterns."""
+  one, other = [2, 2, 2, 3, 3, 3], [1] * 6
+  assert paired_permutation(one, other) == pytest.approx(1 / 64, abs=0.005)
+  assert paired_permutation(one, other, groups="aaabbb") == pytest.approx(1 / 4, abs=0.01)
+  assert paired_permutation(one, other, groups="abcdef") == paired_permutation(one, other)
 
 
 def test_what_cannot_be_tested():

@@ -19,13 +19,13 @@ def write(path, value):
   path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
 
 
-def evaluated(cell, isolated, separated, embedding="VGGish"):
+def evaluated(cell, isolated, separated, embedding="VGGish", **run):
   rows = [
-    {"system": name, "frechet": fad, "nll": nll, "embedding": embedding}
+    {"system": name, "frechet": fad, "nll": nll, "embedding": embedding, "clips": 778}
     for name, fad, nll in (("isolated", isolated, 3.92), ("separated", separated, 3.89))
   ]
   write(cell.model_dir / "evaluation/results.json", {"rows": rows})
-  write(cell.model_dir / "evaluation/run.json", {"model": {"step": 18_000}})
+  write(cell.model_dir / "evaluation/run.json", {"model": {"step": 18_000}, **run})
 
 
 def trained(cell):
@@ -41,14 +41,16 @@ def test_the_papers_line_for_noisy_sa_sa(cells):
   evaluated(cells[0], 2.01, 1.64)
   row = report.row_of(cells[0])
   assert row.fad_gap == pytest.approx(0.37)
-  assert "| features=sa_sa | 18,000 | 2.01 | 1.64 | 0.37 | 3.92 | 3.89 | VGGish |" in report.markdown([row])
+  assert "| features=sa_sa | 18,000 | 2.01 | 1.64 | 0.37 | 3.92 | 3.89 | 778 | VGGish |" in report.markdown(
+    [row]
+  )
 
 
 def test_what_is_not_there_stays_blank(cells, tmp_path):
   trained(cells[1])
   rows = [*map(report.row_of, cells)]
   text = report.markdown(rows)
-  assert "| features=sa_sa |  |  |  |  |  |  |  |" in text
+  assert "| features=sa_sa |  |  |  |  |  |  |  |  |" in text
   assert "0 of 2 cells have been evaluated" in text
   assert [record["step"] for record in rows[1].curve] == [20, 40]
   paths = report.write(rows, tmp_path / "out")
@@ -87,10 +89,20 @@ def test_isolated_vocals_alone_have_no_gap(cells):
   assert (row.fad_isolated, row.fad_separated, row.fad_gap, row.steps) == (1.5, None, None, None)
 
 
-def test_distances_by_different_embeddings_are_not_to_be_compared(cells):
-  evaluated(cells[0], 2.01, 1.64)
-  evaluated(cells[1], 1.36, 1.17, "log-mel statistics")
-  assert "do not compare" in report.markdown([*map(report.row_of, cells)])
+@pytest.mark.parametrize(
+  ("other", "differing"),
+  [
+    ({"embedding": "log-mel statistics"}, "embedding"),
+    ({"digest": "of other songs"}, "songs"),
+    ({"separator": {"name": "repet"}, "seed": 1}, "separator, seed"),
+  ],
+)
+def test_what_was_not_measured_alike_is_not_to_be_compared(cells, other, differing):
+  evaluated(cells[0], 2.01, 1.64, digest="of songs", separator={"name": "mdx"}, seed=0)
+  evaluated(cells[1], 1.36, 1.17, **{"digest": "of songs", "separator": {"name": "mdx"}, "seed": 0, **other})
+  assert f"({differing} differ): do not compare" in report.markdown([*map(report.row_of, cells)])
+  evaluated(cells[1], 1.36, 1.17, digest="of songs", separator={"name": "mdx"}, seed=0)
+  assert "do not compare" not in report.markdown([*map(report.row_of, cells)])
 
 
 def test_damaged_results_are_named(cells):
