@@ -96,6 +96,7 @@ def test_whole_songs(musdb, tmp_path):
   assert len(first.read_vocals()[0]) == 3 * CLIP  # two seconds are left over
 
 
+@pytest.mark.slow
 def test_going_on_and_other_settings(musdb, tmp_path):
   export(musdb, tmp_path / "out")
   before = (tmp_path / "out/export.json").read_text()
@@ -115,6 +116,7 @@ def test_going_on_and_other_settings(musdb, tmp_path):
   assert refused.returncode == 2 and "is not empty" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported(musdb, tmp_path):
   silent = export(musdb, tmp_path / "out", "--min_vocals_db=0")
   assert silent.returncode == 2 and "nothing of 3 songs was kept" in silent.stderr

@@ -117,6 +117,7 @@ def test_a_worse_system_is_farther_away(folders):
   assert table == compare(known, found, embedding, draws=100)
 
 
+@pytest.mark.slow
 def test_the_command(folders):
   command = [sys.executable, "-m", "singsong_jax.evaluate", f"--references={folders}/mixes"]
   command += [f"--vocals={folders}/vocals", f"--output_dir={folders}/out"]
@@ -132,6 +133,7 @@ def test_the_command(folders):
   assert (folders / "out" / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_gin_file_says_what_flags_do_not(folders):
   lines = [
     "import singsong_jax.evaluation.comparison",
@@ -180,6 +182,7 @@ def test_what_cannot_be_evaluated(folders):
     find_clips(folders / "empty")
 
 
+@pytest.mark.slow
 def test_a_model_is_asked_for_songs_it_does_not_know(songs_dir, model_dir, tmp_path):
   """FADi, FADs, Δ, NLLi and NLLs in one go; what was killed goes on, and other settings are refused."""
   command = [

@@ -83,12 +83,14 @@ def pairs():
   return [(song.read_vocals()[0], song.read_instrumental()) for song in itertools.starmap(SimpleSong, WORLD)]
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_pairs_passes(pairs, tmp_path):
   found = verdict_on(Memory(pairs), tmp_path)
   assert len(found) == 8
   assert all(comparison.holds for comparison in found.values()), found
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_shuffled_pairs_fails(pairs, tmp_path):
   order = np.random.default_rng(0).permutation(len(pairs))
   shuffled = [(vocals, pairs[j][1]) for (vocals, _), j in zip(pairs, order)]

@@ -187,6 +187,7 @@ def test_an_interval_holds_the_mean_and_narrows_with_songs():
   assert np.diff(interval(copies)) < 0.7 * np.diff(interval(few))
 
 
+@pytest.mark.slow
 def test_the_command_judges_a_model_and_fails_one_that_knows_nothing(songs_dir, model_dir, tmp_path):
   command = [sys.executable, "-m", "singsong_jax.judge", f"--songs={songs_dir}", f"--model_dir={model_dir}"]
   command += [f"--output_dir={tmp_path}/out", "--max_songs=2", "--separator=repet", "--noise=0.01"]

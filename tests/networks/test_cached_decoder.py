@@ -102,6 +102,7 @@ def test_logits_of_some_ids():
   np.testing.assert_allclose(decoder.logits(x[:, 0], 12, 5), expected[:, 0, 12:17], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_weights_that_lie_as_accelerators_like_them(monkeypatch):
   monkeypatch.setattr(cached_decoder, "_outputs_first", lambda rows: True)
   expected, decoder = decoder_only(rows=1)

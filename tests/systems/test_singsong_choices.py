@@ -18,6 +18,7 @@ from singsong_jax.tokens.windows import Geometry
 from tests.systems.test_singsong import NETWORK, batch_for, full_forward, params_of, toy
 
 
+@pytest.mark.slow
 def test_hiding_is_for_training_alone_and_leaves_the_rest_as_it_is():
   plain, hiding = toy(), dataclasses.replace(toy(), hidden=(0.5, 0.5))
   batch, params, key = batch_for(plain, 8), params_of(plain), jax.random.key(3)
@@ -47,6 +48,7 @@ def test_impossible_shares_are_errors(hidden):
     dataclasses.replace(toy(), hidden=hidden)
 
 
+@pytest.mark.slow
 def test_in_lockstep_the_head_reads_the_accompaniment_off_the_encoder():
   plain, half, whole = (dataclasses.replace(toy(), lockstep=share) for share in (0.0, 0.5, 1.0))
   batch, params, key = batch_for(plain, 4), nn.unbox(params_of(plain)), jax.random.key(3)

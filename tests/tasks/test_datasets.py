@@ -83,6 +83,7 @@ def test_more_readers_than_files_read_every_other_record(make_iterator):
   assert sorted(len({clip for batch in part for clip in batch["ids"]}) for part in clips) == [2] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_parts", [1, 2, 4])
 def test_a_position_moves_to_another_number_of_processes(make_iterator, tmp_path, num_parts):
   options = {"batch_size": 4, "shuffle_buffer_size": 4}
