@@ -97,10 +97,12 @@ def _serve(folder: pathlib.Path) -> None:
 
 
 def _export(folder: pathlib.Path) -> None:
-  path = _required(_OUTPUT)
+  path = pathlib.Path(_required(_OUTPUT))
   rows = analysis.stored(folder)
+  if not rows and path.exists():
+    raise InputError(f"{folder} has no answers yet: --output={path} is left as it is")
   files.write_text(path, analysis.to_csv(rows))
-  print(f"{len(rows)} answers in {path}")
+  print(f"{len(rows)} answers in {path}" + ("" if rows else ": only the names of the columns"))
 
 
 def _analyse(place: pathlib.Path) -> None:

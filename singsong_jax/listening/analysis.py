@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from singsong_jax import files
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation.significance import binomial, holm, wilcoxon
-from singsong_jax.listening.store import Store
+from singsong_jax.listening.store import Row, Store
 from singsong_jax.listening.trials import Study
 
 
@@ -196,9 +197,9 @@ def _for(name: str, answer: Answer) -> int:
   return answer.preference if name == answer.system_a else -answer.preference
 
 
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Rows of `Store.export` as CSV; nothing where there are none."""
-  return files.to_csv(rows[0], (row.values() for row in rows)) if rows else ""
+def to_csv(rows: Sequence[Row]) -> str:
+  """Rows of `Store.export` as CSV; the names of the columns alone where there are none."""
+  return files.to_csv(Row.__annotations__, (row.values() for row in rows))
 
 
 def read_answers(place: pathlib.Path) -> list[Answer]:
@@ -206,11 +207,13 @@ def read_answers(place: pathlib.Path) -> list[Answer]:
   return to_answers(stored(place), str(place)) if place.is_dir() else read_csv(place)
 
 
-def stored(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """Rows of `Store.export` of a study's folder."""
-  store = Store(folder, Study.read(folder))
+def stored(folder: pathlib.Path) -> list[Row]:
+  """Rows of `Store.export` of a study's folder. Raises InputError where it has none that can be read."""
+  store = Store(folder, Study.read(folder), make=False)
   try:
     return store.export()
+  except sqlite3.Error as error:
+    raise InputError(f"cannot read the answers in {folder}: {error}") from error
   finally:
     store.close()
 

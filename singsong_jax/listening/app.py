@@ -11,6 +11,7 @@
 A POST returns {"outcome", "state"}. The same one may be sent again: nothing is recorded twice.
 """
 
+import hashlib
 import hmac
 import json
 import pathlib
@@ -29,7 +30,6 @@ from singsong_jax.listening.analysis import to_csv
 from singsong_jax.listening.store import Listened, Outcome, Store
 from singsong_jax.listening.trials import Study
 
-COOKIE = "rater"
 COOKIE_SECONDS = 90 * 24 * 3600
 MAX_BODY_BYTES = 4096
 MAX_LISTENED_SECONDS = 24 * 3600.0
@@ -66,6 +66,8 @@ class _Views:
     self._audio, self._study, self._store = folder / "audio", study, store
     self._admin_token = admin_token
     self._audio_names = study.audio_names()
+    # Cookies are shared by all ports of a host: two studies there need two names.
+    self._cookie = f"rater_{hashlib.sha256(study.trials[0].id.encode()).hexdigest()[:8]}"
 
   async def state(self, request: Request) -> Response:
     rater = await run_in_threadpool(self._rater, request)
@@ -81,7 +83,7 @@ class _Views:
     response = await run_in_threadpool(self._outcome, Outcome.SAVED if token else Outcome.REPEATED, rater)
     if token:
       response.set_cookie(
-        COOKIE,
+        self._cookie,
         token,
         max_age=COOKIE_SECONDS,
         httponly=True,
@@ -122,7 +124,7 @@ class _Views:
     return Response(text, media_type="text/csv", headers=headers)
 
   def _rater(self, request: Request) -> str | None:
-    token = request.cookies.get(COOKIE)
+    token = request.cookies.get(self._cookie)
     return token and self._store.rater(token)
 
   def _known_rater(self, request: Request) -> str:

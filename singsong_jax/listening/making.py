@@ -20,6 +20,7 @@ from singsong_jax.listening.trials import (
   Study,
   ToneTrial,
   Trial,
+  check_numbers,
   plan_checks,
   plan_trials,
 )
@@ -67,10 +68,7 @@ def make_study(
   per_pair = per_pair or min(MOST_PER_PAIR, 2 * len(names))
   planned = plan_trials(list(sources.systems), names, per_pair, seed)
   checks = plan_checks(sources.reference, names, settings.checks_per_rater, seed)
-  if settings.trials_per_rater > len(planned):
-    raise InputError(
-      f"--trials_per_rater={settings.trials_per_rater}: the study has only {len(planned)} trials"
-    )
+  check_numbers(planned, checks, settings)
   if any(files.make_folder(folder).iterdir()):
     raise InputError(f"{folder} is not empty; a study needs a folder of its own")
   audio = files.make_folder(folder / "audio")

@@ -10,7 +10,7 @@ import uvicorn
 from singsong_jax.errors import InputError
 from singsong_jax.listening.app import make_app
 from singsong_jax.listening.store import Store
-from singsong_jax.listening.trials import Study
+from singsong_jax.listening.trials import Study, check_numbers
 
 
 def serve(folder: pathlib.Path, host: str, port: int) -> None:
@@ -20,9 +20,10 @@ def serve(folder: pathlib.Path, host: str, port: int) -> None:
     port: 0 for any that is free.
 
   Raises:
-    InputError: no study in the folder, or the port cannot be had.
+    InputError: no study in the folder, one with too few trials, or the port cannot be had.
   """
   study = Study.read(folder)
+  check_numbers(study.trials, study.checks, study.settings)  # earlier versions did not
   token = admin_token(folder)
   listener = _listen(host, port)
   store = Store(folder, study)

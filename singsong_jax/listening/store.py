@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import enum
 import hashlib
+import math
 import pathlib
 import random
 import secrets
@@ -16,6 +17,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypedDict
 
 from singsong_jax.errors import InputError
 from singsong_jax.listening import tones
@@ -70,29 +72,64 @@ class Listened:
   right: float
 
 
+class Row(TypedDict):
+  """An exported answer; what the columns mean: docs/listening_study.md."""
+
+  rater: str
+  position: int
+  kind: str
+  trial: str
+  clip: str
+  left: str
+  right: str
+  answer: int
+  system_a: str
+  system_b: str
+  preference: int
+  listened_vocals: float
+  listened_left: float
+  listened_right: float
+  assigned: float
+  answered: float
+  check_passed: int | None
+  headphones_right: int
+  headphones_passed: int | None
+
+
 class Store:
   """The answers to one study, in `answers.sqlite` of its folder. Safe to use from several threads.
 
   Args:
     clock: seconds since 1970.
+    make: makes a database where there is none.
+
+  Raises:
+    InputError: a database that cannot be used, or is of another study.
   """
 
-  def __init__(self, folder: pathlib.Path, study: Study, clock: Callable[[], float] = time.time):
+  def __init__(
+    self, folder: pathlib.Path, study: Study, clock: Callable[[], float] = time.time, make: bool = True
+  ):
     self._study, self._clock, self._lock = study, clock, threading.Lock()
     self._trials = {trial.id: trial for trial in (*study.trials, *study.checks)}
     path = folder / "answers.sqlite"
+    if not make and not path.exists():
+      raise InputError(f"there is no {path}: nobody was asked yet, or the answers are kept elsewhere")
     try:
       # autocommit: transactions begin and end in _transaction
       self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
       self._database.row_factory = sqlite3.Row
-      self._database.execute("PRAGMA journal_mode = WAL")
-      # Some builds have a default that may lose the last answers to a power cut.
-      self._database.execute("PRAGMA synchronous = FULL")
+      if make:
+        # Not WAL, which leaves answers in a second file: whoever copies this one has them all.
+        self._database.execute("PRAGMA journal_mode = DELETE")
+        self._database.executescript(_SCHEMA)
+      # With the default a power cut may take the last answer away.
+      self._database.execute("PRAGMA synchronous = EXTRA")
       self._database.execute("PRAGMA foreign_keys = ON")
-      self._database.executescript(_SCHEMA)
       asked = {row["trial"] for row in self._database.execute("SELECT DISTINCT trial FROM answers")}
     except sqlite3.Error as error:
-      raise InputError(f"cannot use {path}: {error}") from error
+      hint = "" if make else f"; if it is a copy, copy a {path.name}-journal or -wal beside the original too"
+      raise InputError(f"cannot use {path}: {error}{hint}") from error
     if not asked <= self._trials.keys():
       self.close()
       raise InputError(f"{path} has answers to trials that study.json lacks: they are not of one study")
@@ -138,7 +175,9 @@ class Store:
     """Position, from 0, and trial that this rater is to answer; None when all are answered.
 
     A trial given out and not answered comes again. Otherwise it is a check, where this rater has one next, or
-    one of the least answered trials of the least answered pair, of a clip the rater has heard least.
+    one of the least answered trials of the least answered pair, of a clip the rater has heard least, in the
+    order of options that was answered less. It is of no clip of the rater's checks, nor of one the rater has
+    heard more than once beyond an even share.
     """
     with self._transaction() as database:
       rows = database.execute("SELECT * FROM answers WHERE rater = ?", (rater,)).fetchall()
@@ -151,17 +190,20 @@ class Store:
         return None
       seen = [self._trials[row["trial"]] for row in rows]
       rng = random.Random(f"{rater} {position}")
+      checks = self._study.checks_of(rater)
       if position in random.Random(rater).sample(range(total), settings.checks_per_rater):
-        trial = rng.choice([check for check in self._study.checks if check not in seen])
+        trial = rng.choice([check for check in checks if check not in seen])
       else:
-        trial = self._least_answered(database, seen, rng)
+        trial = self._least_answered(database, seen, {check.clip for check in checks}, rng)
       database.execute(
         "INSERT INTO answers (rater, position, trial, assigned) VALUES (?, ?, ?, ?)",
         (rater, position, trial.id, self._clock()),
       )
     return position, trial
 
-  def _least_answered(self, database: sqlite3.Connection, seen: list[Trial], rng: random.Random) -> Trial:
+  def _least_answered(
+    self, database: sqlite3.Connection, seen: list[Trial], checked: set[str], rng: random.Random
+  ) -> Trial:
     times = collections.Counter(
       dict(
         database.execute(
@@ -171,13 +213,26 @@ class Store:
       )
     )
     of_pair: collections.Counter[frozenset[str]] = collections.Counter()
+    of_order: collections.Counter[tuple[str, str]] = collections.Counter()
     for trial in self._study.trials:
       of_pair[trial.pair] += times[trial.id]
+      of_order[trial.left, trial.right] += times[trial.id]
     heard = collections.Counter(trial.clip for trial in seen)
+    clips = {trial.clip for trial in self._study.trials} - checked
+    enough = math.ceil(self._study.settings.trials_per_rater / len(clips)) + 1
     known = {trial.id for trial in seen}
-    free = [trial for trial in self._study.trials if trial.id not in known]
+    free = [trial for trial in self._study.trials if trial.id not in known and trial.clip not in checked]
     rng.shuffle(free)  # min takes the first of equals
-    return min(free, key=lambda trial: (of_pair[trial.pair], times[trial.id], heard[trial.clip]))
+    return min(
+      free,
+      key=lambda trial: (
+        heard[trial.clip] >= enough,  # else the last of a pass, all of one clip, would all come to one rater
+        of_pair[trial.pair],
+        times[trial.id],
+        heard[trial.clip],
+        of_order[trial.left, trial.right],
+      ),
+    )
 
   def answer(self, rater: str, trial: str, answer: int, listened: Listened) -> Outcome:
     """Records an answer, −2 (Option 1 much better) to 2 (Option 2 much better), once."""
@@ -196,8 +251,8 @@ class Store:
       )
     return Outcome.SAVED
 
-  def export(self) -> list[dict[str, str | int | float | None]]:
-    """Every answer, in the order of raters and positions; what the columns mean: docs/listening_study.md."""
+  def export(self) -> list[Row]:
+    """Every answer, in the order of raters and positions."""
     with self._transaction() as database:
       rows = database.execute(
         "SELECT answers.* FROM answers JOIN raters ON rater = name WHERE answer IS NOT NULL "
@@ -207,7 +262,7 @@ class Store:
     heard = {name: self.tones_answered(name) for name in raters}
     return [self._exported(row, *heard[row["rater"]]) for row in rows]
 
-  def _exported(self, row: sqlite3.Row, tones_answered: int, tones_right: int) -> dict:
+  def _exported(self, row: sqlite3.Row, tones_answered: int, tones_right: int) -> Row:
     trial = self._trials[row["trial"]]
     order = [*self._study.systems, trial.left, trial.right]  # noise is no system: it comes last
     first, second = sorted((trial.left, trial.right), key=order.index)

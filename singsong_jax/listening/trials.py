@@ -3,6 +3,7 @@
 `study.json` stays on the server: a browser learns ids of trials and names of files, both drawn at random.
 """
 
+import collections
 import dataclasses
 import itertools
 import pathlib
@@ -13,6 +14,7 @@ from singsong_jax import files
 from singsong_jax.errors import InputError
 
 FORMAT = 1
+MAX_LISTEN_SECONDS = 600.0
 NOISE = "noise"  # the option of a check that is wrong
 
 
@@ -67,8 +69,11 @@ class Settings:
     trials_per_rater: comparisons of two systems.
     checks_per_rater: attention checks between them.
     require_headphones: whether who fails the headphone check is turned away.
-    listen_seconds: of each option, before an answer is taken.
+    listen_seconds: of each option, before an answer is taken; of a shorter one all.
     contact: whom raters can ask; shown on the first page.
+
+  Raises:
+    InputError: `listen_seconds` that nobody can listen to.
   """
 
   trials_per_rater: int = 20
@@ -76,6 +81,10 @@ class Settings:
   require_headphones: bool = False
   listen_seconds: float = 3.0
   contact: str = ""
+
+  def __post_init__(self):
+    if not 0 <= self.listen_seconds <= MAX_LISTEN_SECONDS:  # which NaN is not
+      raise InputError(f"--listen_seconds={self.listen_seconds}: give 0 to {MAX_LISTEN_SECONDS:g} seconds")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +95,8 @@ class Study:
     systems: their names, in the order given.
     reference: the system whose mixes are right in checks.
     seed: of the plan.
-    trials, checks, tones: what is asked.
+    trials, tones: what is asked.
+    checks: of which each rater gets some, see `checks_of`.
   """
 
   systems: tuple[str, ...]
@@ -96,6 +106,14 @@ class Study:
   trials: tuple[Trial, ...]
   checks: tuple[Trial, ...]
   tones: tuple[ToneTrial, ...]
+
+  def checks_of(self, rater: str) -> tuple[Trial, ...]:
+    """This rater's checks: neighbours in `checks` from a random one on, so that the sides go by turns.
+
+    The rater must get no other trial of their clips: a check tells which mix is the reference's.
+    """
+    start = int(random.Random(f"checks {rater}").random() * len(self.checks))
+    return (self.checks * 2)[start : start + self.settings.checks_per_rater]
 
   def audio_names(self) -> frozenset[str]:
     """Of every file a browser may have."""
@@ -160,17 +178,37 @@ def plan_trials(systems: Sequence[str], clips: Sequence[str], per_pair: int, see
   return planned
 
 
-def plan_checks(reference: str, clips: Sequence[str], number: int, seed: int) -> list[Planned]:
-  """Comparisons of the reference with noise, of clips of their own; half of them have it as Option 1.
+def plan_checks(reference: str, clips: Sequence[str], per_rater: int, seed: int) -> list[Planned]:
+  """Comparisons of the reference with noise, by turns as Options 1 and 2: one for each clip.
+
+  Raters get different ones (`Study.checks_of`), so that no clip is lost to the comparisons of all of them.
+  Of an odd number of clips one has no check, for the turns go round. There are none where raters get none.
 
   Raises:
-    InputError: more checks than clips.
+    InputError: no clip would be left for a rater's comparisons.
   """
-  if not 0 <= number <= len(clips):
-    raise InputError(f"--checks_per_rater={number}: {len(clips)} clips give 0 to {len(clips)} checks")
+  if not 0 <= per_rater < max(1, len(clips)):
+    raise InputError(
+      f"--checks_per_rater={per_rater}: {len(clips)} clips give 0 to {len(clips) - 1} checks and one clip or "
+      f"more for comparisons"
+    )
   rng = random.Random(f"checks {seed}")
-  chosen = rng.sample(list(clips), number)
+  chosen = rng.sample(list(clips), len(clips) // 2 * 2 if per_rater else 0)
   return [
     Planned(clip=clip, left=(reference, NOISE)[index % 2], right=(NOISE, reference)[index % 2])
     for index, clip in enumerate(chosen)
   ]
+
+
+def check_numbers(trials: Sequence[Planned], checks: Sequence[Planned], settings: Settings) -> None:
+  """Raises InputError where trials run out for a rater, who gets none of the clips of the own checks."""
+  of_clip = collections.Counter(trial.clip for trial in trials)
+  of_check = [of_clip[check.clip] for check in checks] * 2
+  lost = [sum(of_check[start : start + settings.checks_per_rater]) for start in range(len(checks))]
+  left = len(trials) - max(lost, default=0)
+  if settings.trials_per_rater > left:
+    raise InputError(
+      f"--trials_per_rater={settings.trials_per_rater}: the study has only {len(trials)} trials, and {left} "
+      f"without the clips of a rater's {settings.checks_per_rater} checks; make it with fewer of either, or "
+      f"with more clips or trials for a pair"
+    )

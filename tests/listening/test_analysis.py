@@ -10,7 +10,7 @@ import pytest
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation.significance import binomial, wilcoxon
 from singsong_jax.listening import report
-from singsong_jax.listening.analysis import Answer, analyse, read_csv, to_csv
+from singsong_jax.listening.analysis import Answer, analyse, read_csv, stored, to_csv
 from singsong_jax.listening.store import Listened, Store
 
 PAPER = {  # Figure 4: % of 200 votes that the row won
@@ -141,6 +141,20 @@ def test_names_are_not_markup(tmp_path):
   assert "$a_b\\|c$" in paths[2].read_text()
 
 
+def test_nothing_exported_still_names_its_columns(make):
+  folder, study = make()
+  store = Store(folder, study)
+  none = to_csv(store.export())
+  rater = store.rater(store.add_rater())
+  store.answer(rater, store.next_trial(rater)[1].id, 1, Listened(1, 1, 1))
+  one = to_csv(store.export())
+  store.close()
+  assert none.count("\n") == 1 and one.startswith(none)
+  assert list(csv.DictReader(one.splitlines())) == [
+    {name: "" if value is None else str(value) for name, value in row.items()} for row in stored(folder)
+  ]
+
+
 def run(*arguments):
   command = [sys.executable, "-m", "singsong_jax.study", *map(str, arguments)]
   return subprocess.run(command, capture_output=True, text=True)
@@ -169,6 +183,24 @@ def test_the_commands(folders, tmp_path):
   assert json.loads(results[0])["systems"][0]["name"] == "truth"
   with open(tmp_path / "from_csv" / "results.csv") as file:
     assert next(csv.DictReader(file))["wins_a"] == "24"
+
+
+@pytest.mark.slow
+def test_an_export_of_nothing(make, tmp_path):
+  folder, study = make()
+  path = tmp_path / "answers.csv"
+  export = ("export", folder, f"--output={path}")
+  for command in (export, ("analyse", folder, f"--output_dir={tmp_path}")):
+    done = run(*command)
+    assert done.returncode == 2 and "answers.sqlite: nobody was asked yet" in done.stderr
+  Store(folder, study).close()
+  done = run(*export)
+  assert done.returncode == 0 and "0 answers" in done.stdout and "only the names" in done.stdout
+  assert path.read_text().startswith("rater,position,kind,")
+  path.write_text("kept")
+  done = run(*export)
+  assert done.returncode == 2 and f"--output={path} is left as it is" in done.stderr
+  assert path.read_text() == "kept"
 
 
 def answer_everything(folder):

@@ -11,6 +11,8 @@ import stat
 
 import pytest
 
+from singsong_jax.errors import InputError
+from singsong_jax.listening import server as listening_server
 from singsong_jax.listening.making import make_study
 from singsong_jax.listening.trials import Settings
 
@@ -134,10 +136,24 @@ def test_raters_are_apart(server):
   assert other.answer(state, 1)[0] == 404
   stranger = Client(server)
   assert stranger.answer(state, 1)[0] == 403
-  for cookie in ("rater=guess", "rater=", "rater=\xff\xfe", "rater=" + "x" * 3000, "other=1"):
+  name, _, token = one.cookie.partition("=")
+  for cookie in (*(f"{name}={value}" for value in ("guess", "", "\xff\xfe", "x" * 3000)), f"rater={token}"):
     forged = Client(server, cookie)
     assert forged.state()["stage"] == "consent" and forged.answer(state, 1)[0] == 403
   assert one.state() == state
+
+
+def test_two_studies_on_one_host(server, make, serve):
+  """A browser sends the cookies of one to the other: it knows hosts, not ports."""
+  other = serve(make()[0])
+  one = Client(server).begin()
+  two = Client(other, one.cookie)
+  assert two.state()["stage"] == "consent"
+  two.begin()
+  assert one.cookie.partition("=")[0] != two.cookie.partition("=")[0]
+  both = f"{one.cookie}; {two.cookie}"
+  for client in (one, two):
+    assert Client(client.server, both).state() == client.state()
 
 
 @pytest.mark.parametrize(
@@ -300,6 +316,14 @@ def test_headers(server, study):
   assert "Secure" in behind_tls
 
 
+def test_an_earlier_study_with_too_few_trials(make):
+  """It was made when checks and trials shared their clips."""
+  folder, study = make()
+  dataclasses.replace(study, settings=dataclasses.replace(study.settings, trials_per_rater=30)).write(folder)
+  with pytest.raises(InputError, match="--trials_per_rater=30: the study has only 36 trials, and 24 without"):
+    listening_server.serve(folder, "127.0.0.1", port=99_999)
+
+
 def test_headphones_can_be_required(make, serve):
   folder, study = make(require_headphones=True)
   server = serve(folder)
@@ -373,14 +397,14 @@ def test_two_hundred_trials_in_a_row(sources, tmp_path, serve):
   mixes = list(sources.systems.values())
   seven = {f"system {index}": mixes[index % 3] for index in range(7)}
   sources = dataclasses.replace(sources, systems=seven, reference="system 0")
-  make_study(tmp_path, sources, Settings(trials_per_rater=200, checks_per_rater=6), seed=0)
+  make_study(tmp_path, sources, Settings(trials_per_rater=200, checks_per_rater=1), seed=0)
   client = Client(serve(tmp_path)).begin()
-  for number in range(206):
+  for number in range(201):
     state = client.state()
     assert state["number"] == number + 1
     assert client.answer(state, number % 5 - 2)[0] == 200
   assert client.state() == {"stage": "done"}
   rows = client.export()
-  assert len({row["trial"] for row in rows}) == len(rows) == 206
+  assert len({row["trial"] for row in rows}) == len(rows) == 201
   pairs = collections.Counter((row["system_a"], row["system_b"]) for row in rows if row["kind"] == "trial")
   assert len(pairs) == 21 and set(pairs.values()) == {9, 10}

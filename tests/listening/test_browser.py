@@ -88,13 +88,15 @@ def browse(tmp_path):
     )
   drivers = []
 
-  def opened(url, size):
+  def opened(url, size, cookies=True):
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for flag in FLAGS.split():
       options.add_argument(flag)
     options.add_argument(f"--user-data-dir={tmp_path / f'profile{len(drivers)}'}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    if not cookies:
+      options.add_experimental_option("prefs", {"profile.default_content_setting_values.cookies": 2})
     if size == PHONE:
       metrics = {"width": PHONE[0], "height": PHONE[1], "pixelRatio": 2.0, "touch": True}
       options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
@@ -102,6 +104,9 @@ def browse(tmp_path):
     driver = webdriver.Chrome(options=options, service=service)
     drivers.append(driver)
     driver.set_window_size(*size)
+    if size == PHONE:  # an older one
+      script = {"source": "delete AbortSignal.timeout"}
+      driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
     driver.get(url)
     return Page(driver)
 
@@ -195,6 +200,10 @@ def test_a_server_that_is_killed(browse, make, serve, request):
   server.kill()
   page.next()
   page.wait(lambda: "Connection lost. Your answer is kept" in page.text("trouble"))
+  # Another answer would be lost: none can be given
+  page.choose(5)
+  page.press("4")
+  assert page.driver.execute_script("return choice().value") == "-2"
   screenshot(page, request, "lost")
   time.sleep(1)
   server = serve(folder, port=server.port)
@@ -208,13 +217,15 @@ def test_a_server_that_is_killed(browse, make, serve, request):
   server = serve(folder, port=server.port)
   page.wait(lambda: page.text("trouble") == "")
   page.play_all()
-  page.choose(5)
+  page.choose(4)
+  page.press("5")
   page.next()
   page.wait_for("Comparison 3 of 6")
   assert [row["answer"] for row in answers(server)] == ["-2", "2"]
 
 
-def test_two_windows_of_one_rater(browse, make, serve):
+def test_answers_that_are_not_taken(browse, make, serve, request):
+  """Given in another window before, or without the cookie: the page says so."""
   folder, _ = make()
   server = serve(folder)
   page = browse(server.url, DESKTOP)
@@ -228,8 +239,29 @@ def test_two_windows_of_one_rater(browse, make, serve):
   )
   page.next()
   page.wait_for("Comparison 2 of 6")
-  assert "answered before" in page.driver.execute_script("return $('news').textContent")
+  assert "answered before" in page.text("trouble")
   assert [row["answer"] for row in answers(server)] == ["-2"]
+  page.play_all()
+  page.choose(3)
+  page.driver.delete_all_cookies()
+  page.next()
+  page.wait(page.driver.find_element(By.ID, "begin").is_displayed)
+  assert "could not be saved: this browser lost the study’s cookie" in page.text("trouble")
+  screenshot(page, request, "cookie_lost")
+  page.driver.find_element(By.ID, "begin").click()
+  page.wait_for("Headphone check 1 of 6")
+  assert page.text("trouble") == ""
+
+
+def test_a_browser_that_keeps_no_cookies(browse, make, serve):
+  folder, _ = make()
+  server = serve(folder)
+  page = browse(server.url, DESKTOP, cookies=False)
+  button = page.driver.find_element(By.ID, "begin")
+  page.wait(button.is_displayed)
+  button.click()
+  page.wait(lambda: "This study needs a cookie" in page.text("trouble"))
+  assert page.driver.execute_script("return shown.stage") == "consent" and not button.is_displayed()
 
 
 def nothing_told(page, folder, study):

@@ -2,12 +2,15 @@
 
 import collections
 import concurrent.futures
+import dataclasses
+import shutil
 import sqlite3
 
 import pytest
 
 from singsong_jax.errors import InputError
 from singsong_jax.listening.store import OPEN_SECONDS, Listened, Outcome, Store
+from singsong_jax.listening.trials import Settings, Study, Trial, plan_checks, plan_trials
 
 HEARD = Listened(1.0, 2.0, 3.0)
 
@@ -131,11 +134,108 @@ def test_who_leaves_holds_nothing_back_for_ever(make, open_store):
 
 
 def test_two_hundred_in_a_row(make, open_store):
-  folder, study = make(per_pair=12, trials_per_rater=36, checks_per_rater=6)
+  folder, study = make(per_pair=12, trials_per_rater=24, checks_per_rater=2)
   store = open_store(folder, study)
-  seen = [answer_all(store, new_rater(store)) for _ in range(5)]
-  assert [len(own) for own in seen] == [42] * 5 and len(store.export()) == 210
-  assert all(len(set(own)) == 42 for own in seen)
+  seen = [answer_all(store, new_rater(store)) for _ in range(8)]
+  assert [len(own) for own in seen] == [26] * 8 and len(store.export()) == 208
+  assert all(len(set(own)) == 26 for own in seen)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_check_gives_no_mix_away(make, open_store, earlier):
+  """It tells which mix is the reference's: the rater hears none of its sounds again, before or after."""
+  folder, study = make(per_pair=12, trials_per_rater=20)
+  if earlier:  # there were only as many checks as each rater gets
+    study = dataclasses.replace(study, checks=study.checks[:2])
+  store = open_store(folder, study)
+  heard = set()
+  for _ in range(8):
+    seen = answer_all(store, new_rater(store))
+    checks, trials = ({t for t in seen if t.is_check is kind} for kind in (True, False))
+    assert (len(checks), len(trials)) == (2, 20)
+    assert not {check.clip for check in checks} & {trial.clip for trial in trials}
+    assert not sounds(checks) & sounds(trials)
+    heard |= {trial.clip for trial in trials}
+  assert len(heard) == (4 if earlier else 6)
+
+
+def sounds(trials):
+  return {name for trial in trials for name in (trial.vocals_file, trial.left_file, trial.right_file)}
+
+
+@pytest.mark.parametrize(("systems", "clips", "per_pair"), [(3, 12, 24), (5, 24, 48)])
+def test_no_clip_is_heard_more_than_needed(tmp_path, open_store, systems, clips, per_pair):
+  """Nor is a pair, or one order of its options, asked more often; to the end of every pass."""
+  study = without_sounds(systems, clips, per_pair)
+  store = open_store(tmp_path, study)
+  store._database.execute("PRAGMA synchronous = OFF")  # no power cut is tested here
+  counted = []
+  for _ in range(15):
+    trials = [trial for trial in answer_all(store, new_rater(store)) if not trial.is_check]
+    assert max(collections.Counter(trial.clip for trial in trials).values()) <= -(-20 // (clips - 2)) + 1
+    counted += trials
+  pairs = collections.Counter(trial.pair for trial in counted).values()
+  assert max(pairs) - min(pairs) <= 1
+  orders = collections.Counter((trial.left, trial.right) for trial in counted)
+  assert max(abs(times - orders[right, left]) for (left, right), times in orders.items()) <= 4
+
+
+def without_sounds(systems, clips, per_pair):
+  """A study whose raters get 20 trials and 2 checks."""
+  clips = [f"clip {index}" for index in range(clips)]
+  plan = plan_trials([f"system {index}" for index in range(systems)], clips, per_pair, 0)
+  checks = plan_checks("system 0", clips, 2, 0)
+
+  def trial(index, planned, correct):
+    files = dict.fromkeys(("vocals_file", "left_file", "right_file"), "x.wav")
+    return Trial(**dataclasses.asdict(planned), **files, id=f"{correct} {index}", correct=correct)
+
+  return Study(
+    systems=tuple(f"system {index}" for index in range(systems)),
+    reference="system 0",
+    seed=0,
+    settings=Settings(),
+    trials=tuple(trial(index, planned, 0) for index, planned in enumerate(plan)),
+    checks=tuple(trial(index, planned, 1) for index, planned in enumerate(checks)),
+    tones=(),
+  )
+
+
+def test_the_file_alone_has_all_answers(make, open_store, tmp_path):
+  """Whoever copies answers.sqlite while it is served, and nothing beside it, has them."""
+  folder, study = make()
+  store = open_store(folder, study)
+  answer_all(store, new_rater(store))
+  shutil.copy(folder / "answers.sqlite", tmp_path)
+  copy = Store(tmp_path, study, make=False)
+  assert copy.export() == store.export() and len(copy.export()) == 6
+  copy.close()
+
+
+def test_answers_of_an_earlier_version(make, open_store, tmp_path):
+  """When it was killed, it left the newest in answers.sqlite-wal."""
+  folder, study = make()
+  store = open_store(folder, study)
+  answer_all(store, new_rater(store))
+  before = store.export()
+  store._database.execute("PRAGMA journal_mode = WAL")
+  token = store.add_rater()
+  for path in folder.glob("answers.sqlite*"):
+    shutil.copy(path, tmp_path)
+  assert (tmp_path / "answers.sqlite-wal").stat().st_size
+  again = open_store(tmp_path, study)
+  assert again.export() == before and again.rater(token)
+  assert [path.name for path in tmp_path.iterdir()] == ["answers.sqlite"]
+
+
+def test_reading_makes_no_database(make, tmp_path):
+  folder, study = make()
+  with pytest.raises(InputError, match=r"there is no .*answers\.sqlite: nobody was asked yet"):
+    Store(folder, study, make=False)
+  assert not (folder / "answers.sqlite").exists()
+  (folder / "answers.sqlite").touch()
+  with pytest.raises(InputError, match=r"answers\.sqlite: no such table: answers; if it is a copy, copy"):
+    Store(folder, study, make=False)
 
 
 def test_it_goes_on_after_being_opened_anew(make, open_store):

@@ -14,7 +14,15 @@ from singsong_jax.errors import InputError
 from singsong_jax.evaluation.clips import Mixes, find_clips
 from singsong_jax.listening import tones
 from singsong_jax.listening.making import Sources, make_study
-from singsong_jax.listening.trials import NOISE, Settings, Study, plan_checks, plan_trials
+from singsong_jax.listening.trials import (
+  NOISE,
+  Planned,
+  Settings,
+  Study,
+  check_numbers,
+  plan_checks,
+  plan_trials,
+)
 
 
 @st.composite
@@ -55,10 +63,43 @@ def test_other_seeds_give_other_plans():
   assert len(orders) > 1
 
 
-def test_checks_have_clips_of_their_own_and_no_preferred_side():
-  checks = plan_checks("truth", [str(index) for index in range(10)], 6, 0)
-  assert len({check.clip for check in checks}) == 6
-  assert collections.Counter(check.left for check in checks) == {"truth": 3, NOISE: 3}
+def test_checks_have_no_preferred_side():
+  checks = plan_checks("truth", [str(index) for index in range(11)], 6, 0)
+  assert len({check.clip for check in checks}) == 10
+  assert collections.Counter(check.left for check in checks) == {"truth": 5, NOISE: 5}
+  assert plan_checks("truth", ["1", "2"], 0, 0) == []
+
+
+def test_raters_get_different_checks_whose_sides_go_by_turns(make):
+  _, study = make()
+  of_rater = [study.checks_of(f"rater {index}") for index in range(60)]
+  assert {len(set(checks)) for checks in of_rater} == {2}
+  assert all(sum(check.correct for check in checks) == 0 for checks in of_rater)
+  assert {check.clip for checks in of_rater for check in checks} == {f"song {index}" for index in range(6)}
+  assert study.checks_of("rater 0") == of_rater[0]
+
+
+def test_numbers_leave_every_rater_enough_trials():
+  """Clips may have different numbers of trials: the rater whose checks take most of them counts."""
+  trials = [Planned(clip=clip, left="a", right=f"b{index}") for index, clip in enumerate("1122344")]
+  checks = [Planned(clip=clip, left="a", right=NOISE) for clip in "1234"]
+  check_numbers(trials, checks, Settings(trials_per_rater=3, checks_per_rater=2))
+  with pytest.raises(InputError, match="=4: the study has only 7 trials, and 3 without the clips of"):
+    check_numbers(trials, checks, Settings(trials_per_rater=4, checks_per_rater=2))
+  check_numbers(trials, [], Settings(trials_per_rater=7, checks_per_rater=0))
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 601.0])
+def test_listening_that_cannot_be_done(make, seconds):
+  with pytest.raises(InputError, match=r"--listen_seconds=.*: give 0 to 600 seconds"):
+    Settings(listen_seconds=seconds)
+  folder, _ = make()
+  path = folder / "study.json"
+  found = json.loads(path.read_text())
+  found["settings"]["listen_seconds"] = seconds
+  path.write_text(json.dumps(found))
+  with pytest.raises(InputError, match=r"study\.json is not a study of this version: --listen_seconds"):
+    Study.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +113,7 @@ def test_plans_that_cannot_be(systems, clips, per_pair, message):
 
 def test_a_study_has_the_sounds_it_says(make, sources):
   folder, study = make(per_pair=12)
-  assert len(study.trials) == 3 * 12 and len(study.checks) == 2
+  assert len(study.trials) == 3 * 12 and len(study.checks) == 6
   for trial in study.trials[:6]:
     voice, left = (
       soundfile.read(folder / "audio" / name)[0] for name in (trial.vocals_file, trial.left_file)
@@ -132,10 +173,12 @@ def test_a_clip_that_would_clip_is_scaled_as_a_whole(tmp_path):
 
 
 def test_what_cannot_be_made(make, sources, tmp_path):
-  with pytest.raises(InputError, match="--trials_per_rater=99: the study has only 36"):
+  with pytest.raises(InputError, match="--trials_per_rater=99: the study has only 36 trials, and 24 without"):
     make(trials_per_rater=99)
-  with pytest.raises(InputError, match="--checks_per_rater=7: 6 clips give 0 to 6"):
+  with pytest.raises(InputError, match="--checks_per_rater=7: 6 clips give 0 to 5"):
     make(checks_per_rater=7)
+  with pytest.raises(InputError, match="--checks_per_rater=6: 6 clips give 0 to 5"):
+    make(checks_per_rater=6)
   (tmp_path / "something").touch()
   with pytest.raises(InputError, match="is not empty"):
     make_study(tmp_path, sources, Settings(trials_per_rater=1), 0)

@@ -26,6 +26,13 @@ const HEADPHONES = {
   url: "/api/headphones",
   body: (trial, choice) => ({ trial, choice }),
 };
+const CONSENT = "/api/consent";
+const NO_COOKIE = "This study needs a cookie, and this browser did not keep it. Please allow cookies, then reload this page.";
+const NOT_TAKEN = { // status → why
+  409: "This one was answered before: that answer stays.",
+  403: "That answer could not be saved: this browser lost the study’s cookie. Please allow cookies, and begin again.",
+  other: "That answer could not be saved. Please answer what is shown now.",
+};
 const TONES_SECONDS = 3; // of 4: the beginning of the last tone
 const LONGEST_WAIT_MS = 15000, REQUEST_MS = 10000;
 
@@ -64,14 +71,16 @@ async function request(url, body) { // resolves when the server has answered, ho
   const options = body === undefined
     ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   for (let attempt = 0; ; attempt++) {
+    const controller = new AbortController(); // not AbortSignal.timeout, which older phones lack
+    const timer = setTimeout(() => controller.abort(), REQUEST_MS);
     try {
-      const response = await fetch(url, { ...options, signal: AbortSignal.timeout(REQUEST_MS) });
+      const response = await fetch(url, { ...options, signal: controller.signal });
       if (response.status < 500 && response.status !== 429) {
         const found = await response.json();
         setTrouble("request", "");
         return { status: response.status, ...found };
       }
-    } catch { /* no connection, or it broke: once more */ }
+    } catch { /* no connection, or it broke: once more */ } finally { clearTimeout(timer); }
     setTrouble("request", body === undefined
       ? "No connection to the study. Trying again …"
       : "Connection lost. Your answer is kept, and sent as soon as the connection is back …");
@@ -81,16 +90,20 @@ async function request(url, body) { // resolves when the server has answered, ho
 
 async function post(url, body) {
   if (sending) return;
-  sending = true;
-  for (const button of document.querySelectorAll(".main")) button.disabled = true;
-  const answer = await request(url, body);
-  let state = answer.state;
-  if (answer.status >= 400 && answer.status !== 409) state = await request("/api/state"); // begin where the server is
+  setSending(true);
+  let { status, state } = await request(url, body);
+  // Begin where the server is. After consent, too: it knows the browser again only if that kept the cookie.
+  if (url === CONSENT || (status >= 400 && status !== 409)) state = await request("/api/state");
   show(state);
-  if (answer.status === 409) tell("This one was answered before: that answer stays. " + $("progress_text").textContent);
-  else if (answer.status >= 400) tell("That answer could not be saved. Please answer what is shown now.");
-  sending = false;
-  for (const button of document.querySelectorAll(".main")) button.disabled = false;
+  const noCookie = url === CONSENT && state.stage === "consent";
+  if (noCookie) $("begin").hidden = true; // each press would make another rater
+  setTrouble("answer", noCookie ? NO_COOKIE : status >= 400 ? NOT_TAKEN[status] ?? NOT_TAKEN.other : "");
+  setSending(false);
+}
+
+function setSending(on) { // what is being sent must stay what is shown
+  sending = on;
+  for (const element of document.querySelectorAll(".main, fieldset")) element.disabled = on;
 }
 
 function tell(text) { $("news").textContent = text; }
@@ -186,6 +199,7 @@ function show(state) {
   for (const section of document.querySelectorAll("main > section")) section.hidden = true;
   for (const player of players) player.stop();
   players = [];
+  setTrouble("answer", "");
   shown = state;
   kind = { trial: COMPARISON, headphones: HEADPHONES }[state.stage];
   if (kind) showQuestion(state);
@@ -268,6 +282,7 @@ function onKey(event) {
   const key = event.key.toLowerCase();
   const player = kind.players.findIndex((entry) => entry[1] === key);
   if (radios[Number(key) - 1]) {
+    if (sending) return;
     radios[Number(key) - 1].checked = true;
     radios[Number(key) - 1].focus();
     if ($("missing").textContent) tellMissing();
@@ -286,7 +301,7 @@ function onKey(event) {
 }
 
 document.addEventListener("keydown", onKey);
-$("begin").addEventListener("click", () => post("/api/consent", {}));
+$("begin").addEventListener("click", () => post(CONSENT, {}));
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   submit();
