@@ -1,15 +1,17 @@
 """The model that comes with the package: small, documented, and it listens."""
 
-import numpy as np
 import pytest
 
-from singsong_jax.audio.synthesis import synthesize_song
-from singsong_jax.evaluation.musical import RATE_HZ, Truth, measure
+from singsong_jax.audio.synthesis.corpus import CorpusSettings, write_corpus
+from singsong_jax.evaluation import vocal_use
+from singsong_jax.evaluation.judgement import Judge
+from singsong_jax.evaluation.making import Maker, accompany_with
+from singsong_jax.evaluation.songs import find_songs
 from singsong_jax.inference.accompanist import Accompanist
 from singsong_jax.inference.models import DEFAULT_MODEL
 
 LIMIT_BYTES = 15_000_000
-SONGS, FIRST_SEED = 12, 77_000_000  # a corpus of seed 770; it was trained on 23 and 24
+SONGS = 20  # of seed 770; it was trained on 23 and 24
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +27,13 @@ def test_it_is_small_and_its_card_speaks_of_it(accompanist):
 
 
 @pytest.mark.slow
-def test_it_plays_other_chords_and_beats_for_other_vocals(accompanist):
-  """Right vocals fit better than another song's: by the sound, on songs it has not heard."""
-  songs = [synthesize_song(FIRST_SEED + i, 10.0, RATE_HZ) for i in range(SONGS)]
-  truths = [Truth.from_annotation(song.annotation) for song in songs]
-  played = [accompanist.accompany(song.vocals, RATE_HZ, seed=i).instrumental for i, song in enumerate(songs)]
-  right = [measure(played[i], truths[i]) for i in range(SONGS)]
-  wrong = [measure(played[i - 1], truths[i]) for i in range(SONGS)]
-  for name, least in (("chord_24", 0.1), ("beat_f", 0.2)):
-    margins = np.array([a[name] - b[name] for a, b in zip(right, wrong)])
-    assert margins.mean() > least, (name, margins)
+def test_it_passes_the_gate_as_far_as_a_few_songs_can_tell(tmp_path, accompanist):
+  """By the sound, on songs it has not heard. All eight comparisons take the 96 songs of
+  `benchmarks.default_model`: beats that follow vocals half a beat later are the hardest.
+  """
+  write_corpus(tmp_path / "songs", CorpusSettings(num_songs=SONGS, song_seconds=10.0, seed=770))
+  judge = Judge(songs=find_songs(tmp_path / "songs"), maker=Maker(folder=tmp_path))
+  rows = judge.conditions(accompany_with(accompanist), ("right", "shuffled", "tritone"))
+  found = vocal_use.compare(rows)
+  assert len(found) == 3
+  assert all(comparison.holds for comparison in found), found
