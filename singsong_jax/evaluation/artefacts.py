@@ -25,7 +25,7 @@ class Ladder:
     values, lows, highs: metric → means over songs, and their 95 % intervals, `[rungs]`.
     floors: metric → mean with another song's vocals.
     songs: names of those judged on.
-    digest: of their files; None in results that are older than it.
+    digest: of their files; None in older results.
   """
 
   rungs: Sequence[str]
@@ -75,6 +75,9 @@ def check_same(ladders: Mapping[str, Ladder]) -> None:
           f"{first} and {name} were judged on other {what}: {len(mine)} and {len(theirs)}, "
           f"{sorted({*mine} ^ {*theirs})[:4]} in one of them alone"
         )
+    if None in (known.digest, ladder.digest):
+      older = first if known.digest is None else name
+      raise InputError(f"{older} does not tell which songs it was judged on, only their names: judge it anew")
     if known.digest != ladder.digest:
       raise InputError(f"{first} and {name} were judged on other songs, which have the same names")
 

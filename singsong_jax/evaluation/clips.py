@@ -50,13 +50,22 @@ def find_clips(folder: str | os.PathLike, *parts: str) -> Clips:
 
 def find_mixes(folder: str | os.PathLike) -> "Clips | Mixes":
   """Real mixes: what `find_clips` finds of `NAME/mix.wav` or `NAME/mixture.wav`; in a folder of songs with
-  stems, as `find_songs` takes it, their sums. Raises InputError as both.
+  stems alone, as `find_songs` takes it, their sums.
+
+  Raises:
+    InputError: as both, or mixes of some songs and stems of others.
   """
-  names = {path.stem for path in audio_files(folder)}
-  if names >= {"vocals", "instrumental"} and not names & {"mix", "mixture"}:
-    songs = find_songs(folder)
-    return Mixes({song.name: song.vocals for song in songs}, {song.name: song.instrumental for song in songs})
-  return find_clips(folder, "mix", "mixture")
+  root = pathlib.Path(folder)
+  paths = audio_files(root)
+  stems = {path.parent for path in paths if path.stem in ("vocals", "instrumental")} - {root}
+  mixes = {path.parent for path in paths if path.stem in ("mix", "mixture")} - {root}
+  loose = any(path.parent == root for path in paths)
+  if not stems or (stems <= mixes and not loose):
+    return find_clips(folder, "mix", "mixture")
+  if mixes or loose:
+    raise InputError(f"{folder} has mixes of some songs and stems of others: give those of one kind")
+  songs = find_songs(folder)
+  return Mixes({song.name: song.vocals for song in songs}, {song.name: song.instrumental for song in songs})
 
 
 def named_folders(arguments: Sequence[str], flag: str = "instrumentals") -> dict[str, str]:

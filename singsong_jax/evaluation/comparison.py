@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from singsong_jax.evaluation import likelihood, making
 from singsong_jax.evaluation.clips import Clips, Mixes, find_clips, find_mixes, read_clips
 from singsong_jax.evaluation.embeddings import get_embedding
 from singsong_jax.evaluation.frechet import check_halves
-from singsong_jax.evaluation.songs import digest, digest_file, find_songs
+from singsong_jax.evaluation.songs import digest, digest_file, find_songs, tracks_of
 from singsong_jax.evaluation.table import Table, compare, embed_clips
 from singsong_jax.inference.accompanist import Accompanist
 from singsong_jax.inference.compiled import keep_compiled_programs
@@ -30,14 +31,15 @@ class _Sets:
   Attributes:
     references: at a rate, real mixes; their number.
     likelihoods: by set, where a model was asked.
-    tracks: which song each clip is of, where that is known.
+    tracks, reference_tracks: which song each clip is of, in every set and in the references.
   """
 
   references: Callable[[int], Iterator[tuple[str, np.ndarray]]]
   num_references: int
   mixes: Mapping[str, Mixes]
   likelihoods: Mapping[str, likelihood.Likelihood]
-  tracks: Sequence[str] | None
+  tracks: Sequence[str]
+  reference_tracks: Sequence[str]
 
 
 @gin.configurable(module="evaluation")
@@ -91,7 +93,15 @@ def evaluate(
     name: embed_clips(_progress(mixes.read(rate_hz), len(mixes.vocals), name), heard)
     for name, mixes in sets.mixes.items()
   }
-  return compare(known, found, heard, seed, likelihoods=sets.likelihoods, tracks=sets.tracks)
+  return compare(
+    known,
+    found,
+    heard,
+    seed,
+    likelihoods=sets.likelihoods,
+    tracks=sets.tracks,
+    reference_tracks=sets.reference_tracks,
+  )
 
 
 def _found(
@@ -102,16 +112,26 @@ def _found(
     name: Mixes.pair(sung, find_clips(folder), f"--instrumentals={name}={folder}")
     for name, folder in instrumentals.items()
   }
-  run = {"references": _digests(real), "seed": seed, "sets": {name: _digests(mixes[name]) for name in mixes}}
+  known = real.vocals if isinstance(real, Mixes) else real
+  tracks, reference_tracks = tracks_of(sung, vocals), tracks_of(known, references)
+  check_halves(len({*reference_tracks}))
+  run = {
+    "digest": _digest(real),  # of the songs, as for `sweep --report`
+    "seed": seed,
+    "sets": {name: _digest(found) for name, found in mixes.items()},
+  }
   making.claim(files.make_folder(output_dir), run)
   read = real.read if isinstance(real, Mixes) else functools.partial(read_clips, real)
-  return _Sets(read, len(run["references"]), mixes, {}, None)
+  return _Sets(read, len(known), mixes, {}, tracks, reference_tracks)
 
 
-def _digests(clips: Clips | Mixes) -> dict[str, str]:
-  """Of each clip's file or files, hex."""
-  parts = (clips.vocals, clips.instrumentals) if isinstance(clips, Mixes) else (clips,)
-  return {name: " ".join(digest_file(part[name]) for part in parts) for name in parts[0]}
+def _digest(clips: Clips | Mixes) -> str:
+  """SHA-256, hex, of names and files."""
+  found = hashlib.sha256()
+  for part in (clips.vocals, clips.instrumentals) if isinstance(clips, Mixes) else (clips,):
+    for name, path in part.items():
+      found.update(f"{name}\n{digest_file(path)}\n".encode())
+  return found.hexdigest()
 
 
 def _made(
@@ -125,7 +145,7 @@ def _made(
 ) -> _Sets:
   songs = find_songs(place)
   tracks = [song.track for song in songs]
-  check_halves(len(songs) if len({*tracks}) > 1 else 1)
+  check_halves(len({*tracks}))
   separator = get_separator(separator_spec)
   models = load_models(model_dir, step)
   try:
@@ -157,7 +177,7 @@ def _made(
     mixes[name] = Mixes(vocals, {song.name: maker.path(name, song) for song in songs})
     likelihoods[name] = likelihood.likelihood(models, rows)
   true = Mixes(vocals, {song.name: song.instrumental for song in songs})
-  return _Sets(true.read, len(songs), mixes, likelihoods, tracks)
+  return _Sets(true.read, len(songs), mixes, likelihoods, tracks, tracks)
 
 
 def _progress(clips: Iterable, total: int, what: str) -> Iterable:

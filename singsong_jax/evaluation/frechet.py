@@ -71,7 +71,10 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
 def check_halves(clips: int) -> None:
   """Raises InputError for so few clips that halves of them have no covariance."""
   if clips < 2 * MIN_VECTORS:
-    raise InputError(f"{clips} clips cannot be halved for a floor; at least {2 * MIN_VECTORS} are needed")
+    raise InputError(
+      f"{clips} clips cannot be halved for a floor; at least {2 * MIN_VECTORS} are needed, and those of one "
+      "song count once"
+    )
 
 
 def split_half_floor(clips: Sequence[np.ndarray], seed: int = 0, draws: int = 10) -> float:

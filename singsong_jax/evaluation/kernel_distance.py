@@ -31,7 +31,12 @@ def kernel_audio_distance(embeddings: np.ndarray, reference: np.ndarray, seed: i
     raise InputError(
       f"embeddings of {embeddings.shape[1]} and of {reference.shape[1]} dimensions cannot be compared"
     )
-  found, known = (np.asarray(_drawn(vectors, seed), np.float64) for vectors in (embeddings, reference))
+  found, known = (
+    np.asarray(
+      _drawn(vectors, (seed, i)), np.float64
+    )  # not the same places of both: songs are the same there
+    for i, vectors in enumerate((embeddings, reference))
+  )
   sigma = median_distance(known)
   if sigma == 0:
     raise InputError("most vectors of the reference are equal: their median distance is 0")
@@ -43,7 +48,7 @@ def kernel_audio_distance(embeddings: np.ndarray, reference: np.ndarray, seed: i
   return SCALE * float(within[0] / pairs[0] + within[1] / pairs[1] - 2 * between)
 
 
-def _drawn(vectors: np.ndarray, seed: int) -> np.ndarray:
+def _drawn(vectors: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
   if len(vectors) <= MOST_VECTORS:
     return vectors
   return vectors[np.random.default_rng(seed).choice(len(vectors), MOST_VECTORS, replace=False)]

@@ -21,7 +21,7 @@ from singsong_jax.errors import InputError
 from singsong_jax.systems.singsong import SingSong
 
 PROMPTS = (0, 25, 50, 125, 225)  # of 250: the paper's
-_TRUTHS = "truths"
+_INPUTS, _TRUTHS = "inputs", "truths"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,21 +142,29 @@ def _decoded(
   prompts: Sequence[int],
   path: pathlib.Path | None,
 ) -> dict[str, np.ndarray]:
-  """True ids `[B, T]`, and by its number the continuations of each prompt; kept in `path`, if there's one."""
-  truths = np.asarray(batch["decoder_target_tokens"][:, : stage.target_layout.length])
+  """Ids: the encoder's `[B, S]`, the true ones `[B, T]`, and each prompt's continuations by its number.
+
+  Kept in `path`, if there is one.
+  """
+  inputs = np.asarray(batch["encoder_input_tokens"])
+  given = {
+    _INPUTS: inputs,
+    _TRUTHS: np.asarray(batch["decoder_target_tokens"][:, : stage.target_layout.length]),
+  }
   if path and path.exists():
     with np.load(path, allow_pickle=False) as stored:
       known = dict(stored)
-    if known.keys() != {_TRUTHS, *map(str, prompts)} or not np.array_equal(known[_TRUTHS], truths):
+    if known.keys() != {*given, *map(str, prompts)} or not all(
+      np.array_equal(known[name], ids) for name, ids in given.items()
+    ):
       raise InputError(f"{path} is of other clips or prompts: take another folder")
     return known
-  inputs = batch["encoder_input_tokens"]
-  made = {str(prompt): continuations(stage, params, inputs, truths, prompt) for prompt in prompts}
+  made = {str(prompt): continuations(stage, params, inputs, given[_TRUTHS], prompt) for prompt in prompts}
   if path:
     files.make_folder(path.parent)
     with files.replacing(path) as temporary:
-      np.savez_compressed(temporary, **{_TRUTHS: truths, **made})
-  return {_TRUTHS: truths, **made}
+      np.savez_compressed(temporary, **given, **made)
+  return {**given, **made}
 
 
 def as_markdown(rows: list[Row]) -> str:

@@ -65,10 +65,10 @@ def paired_permutation(
   draws: int = 100_000,
   groups: Sequence[Hashable] | None = None,
 ) -> float:
-  """One-sided p that pairs' means differ so much in favour of `one` by chance: signs of the differences are
-  drawn.
+  """One-sided p that pairs' means differ so much in favour of `one` by chance: all signs of the differences
+  are counted where they are no more than `draws`, and else so many drawn.
 
-  Its least value is 1 / (draws + 1), and about 2 to the minus number of pairs. Raises InputError for unlike
+  Its least value is 2 to the minus number of pairs, or 1 / (draws + 1). Raises InputError for unlike
   lengths or values that are not finite.
 
   Args:
@@ -83,10 +83,14 @@ def paired_permutation(
     raise InputError("a value is not finite")
   if groups is not None:
     differences = np.bincount(number_groups(groups), weights=differences)
+  least = differences.sum() - 1e-12
+  if 2 ** len(differences) <= draws:
+    signs = 2 * (np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1) - 1
+    return float(np.mean(signs @ differences >= least))
   rng, reached = np.random.default_rng(seed), 0
   for start in range(0, draws, 1_000):  # in parts, so that memory does not grow with the pairs
     signs = rng.choice([-1.0, 1.0], size=(min(1_000, draws - start), len(differences)))
-    reached += int(np.sum(signs @ differences >= differences.sum() - 1e-12))
+    reached += int(np.sum(signs @ differences >= least))
   return (1 + reached) / (1 + draws)
 
 

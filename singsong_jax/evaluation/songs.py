@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -78,9 +78,7 @@ def find_songs(folder: str | os.PathLike) -> list[Song]:
   stems = root / _STEMS if (root / _STEMS).is_dir() else root
   if not stems.is_dir():
     raise InputError(f"{folder} is not a folder of songs")
-  export = files.read_json(root / _EXPORT) if (root / _EXPORT).exists() else {"counts": None}
-  if "counts" not in export:
-    raise InputError(f"{folder} is an export that was not finished: give its command once more")
+  has_clips = _has_clips(root)
   found: dict[str, dict[str, pathlib.Path]] = {}
   for path in audio_files(stems):
     if path.stem in ("vocals", "instrumental"):
@@ -97,11 +95,31 @@ def find_songs(folder: str | os.PathLike) -> list[Song]:
       Song(
         name=name,
         annotation=annotation if annotation.exists() else None,
-        clip_of=str(pathlib.PurePath(name).parent) if export.get("filter") else None,  # SONG/NUMBER
+        clip_of=_song_of(name) if has_clips else None,
         **parts,
       )
     )
   return songs
+
+
+def tracks_of(names: Iterable[str], folder: str | os.PathLike) -> list[str]:
+  """`Song.track` of clips that are named as in `folder`. Raises InputError as `find_songs`."""
+  has_clips = _has_clips(pathlib.Path(folder))
+  return [_song_of(name) if has_clips else name for name in names]
+
+
+def _has_clips(root: pathlib.Path) -> bool:
+  """Whether it is an export of clips, SONG/NUMBER."""
+  if not (root / _EXPORT).exists():
+    return False
+  export = files.read_json(root / _EXPORT)
+  if "counts" not in export:
+    raise InputError(f"{root} is an export that was not finished: give its command once more")
+  return bool(export.get("filter"))
+
+
+def _song_of(name: str) -> str:
+  return str(pathlib.PurePath(name).parent)
 
 
 def some(songs: Sequence[Song], number: int | None) -> list[Song]:

@@ -138,6 +138,7 @@ def compare(
   draws: int = 1_000,
   likelihoods: Mapping[str, Likelihood] | None = None,
   tracks: Sequence[Hashable] | None = None,
+  reference_tracks: Sequence[Hashable] | None = None,
 ) -> Table:
   """Measures every system.
 
@@ -146,8 +147,8 @@ def compare(
     systems: name → the same of its mixes.
     draws: for the intervals.
     likelihoods: of systems that were asked for theirs.
-    tracks: which song each clip is of, in the references and in every system; intervals and floor are of
-      whole songs then. None: each clip is a song of its own.
+    tracks, reference_tracks: which song each clip is of, in every system and in the references: intervals
+      and floor are of whole songs. None: each clip is a song of its own.
 
   Raises:
     InputError: too few clips, songs or vectors for a covariance.
@@ -179,7 +180,7 @@ def compare(
     embedding=embedding.describe(),
     reference_clips=len(references),
     reference_vectors=len(known),
-    floor=split_half_floor(_by_track(references, tracks), seed),
+    floor=split_half_floor(_by_track(references, reference_tracks), seed),
     rows=tuple(rows),
   )
 

@@ -82,9 +82,8 @@ class Verdict:
 
   def markdown(self) -> str:
     """All rows and comparisons."""
-    clips = "" if self.num_tracks == self.num_songs else f" clips of {self.num_tracks}"
     lines = [
-      f"Means over {self.num_songs}{clips} songs.",
+      f"Means over {self._songs}.",
       "",
       f"| | {' | '.join(self.metrics)} |",
       f"|---|{'---:|' * len(self.metrics)}",
@@ -110,10 +109,16 @@ class Verdict:
     ]
     return "\n".join(lines) + "\n"
 
+  @property
+  def _songs(self) -> str:
+    clips = "" if self.num_tracks == self.num_songs else f" clips of {self.num_tracks}"
+    return f"{self.num_songs}{clips} songs"
+
   def write(self, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes `results.json`, `.csv`, `.md` and `.png`; returns their paths."""
     paths = [folder / f"results.{suffix}" for suffix in ("json", "csv", "md", "png")]
-    files.write_json(paths[0], _without_nan({**dataclasses.asdict(self), "passes": self.passes}))
+    found = {**dataclasses.asdict(self), "passes": self.passes, "too_few": self.too_few}
+    files.write_json(paths[0], _without_nan(found))
     rows = ([name, *(scores[metric] for metric in self.metrics)] for name, scores in self.rows.items())
     files.write_text(paths[1], files.to_csv(["row", *self.metrics], rows))
     files.write_text(paths[2], self.markdown())
@@ -133,7 +138,7 @@ class Verdict:
       axes.set(xlabel=f"{metric}, mean and 95 % interval", xlim=(0, 1))
       axes.grid(axis="x", alpha=0.3)
     axes.invert_yaxis()  # shared: the first row on top
-    figure.suptitle(f"{self.num_songs} songs; orange: the model, in each condition of its vocals")
+    figure.suptitle(f"{self._songs}; orange: the model, in each condition of its vocals")
     return figure
 
 

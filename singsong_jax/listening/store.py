@@ -297,10 +297,11 @@ class Store:
       self._database.execute("BEGIN IMMEDIATE")
       try:
         yield self._database
+        self._database.execute("COMMIT")  # which fails, too, while somebody reads for long
       except BaseException:
-        self._database.execute("ROLLBACK")
+        if self._database.in_transaction:
+          self._database.execute("ROLLBACK")
         raise
-      self._database.execute("COMMIT")
 
 
 def _hash(token: str) -> str:

@@ -91,7 +91,7 @@ def row_of(cell: Cell) -> Row:
         "embedding": table.get("embedding", first["embedding"]),
         **{name: run.get(key) for name, key in _MEASURED.items()},
       },
-      steps=run["model"]["step"] if run else None,
+      steps=run.get("model", {}).get("step"),  # none where instrumentals were evaluated that were there
       fad_isolated=isolated.get("frechet"),
       fad_separated=separated.get("frechet"),
       nll_isolated=isolated.get("nll"),

@@ -12,7 +12,7 @@ from singsong_jax.evaluation import artefacts
 
 
 def results(
-  chords=(0.5, 0.4, 0.3), vocals=("separated (repet)", "noise of 0.01"), names=("a", "b"), digest=None
+  chords=(0.5, 0.4, 0.3), vocals=("separated (repet)", "noise of 0.01"), names=("a", "b"), digest="of a and b"
 ):
   """What a judge that was asked for those vocals writes, as far as it is read."""
   rows = {f"model, {kind}": {"chord_24": c, "beat_f": c / 2} for kind, c in zip(("right", *vocals), chords)}
@@ -67,6 +67,7 @@ def test_a_picture_of_two_models(tmp_path):
     ),
     ({"names": ("a", "c")}, "other songs: 2 and 2.*'b', 'c'"),
     ({"digest": "another"}, "other songs, which have the same names"),
+    ({"digest": None}, "Noisy does not tell which songs"),
   ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, changes, words):

@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -71,6 +72,12 @@ def test_real_mixes_are_found_as_they_are_or_added_up(folders, tmp_path):
   ((name, waveform),) = find_mixes(tmp_path / "songs").read(RATE_HZ)
   assert name == "a"
   np.testing.assert_allclose(waveform, music(1), atol=1e-6)
+  write(tmp_path / "songs" / "b" / "mix.wav", music(2))
+  with pytest.raises(InputError, match="mixes of some songs and stems of others"):
+    find_mixes(tmp_path / "songs")
+  (tmp_path / "songs" / "b" / "mix.wav").rename(tmp_path / "songs" / "b.wav")
+  with pytest.raises(InputError, match="mixes of some songs and stems of others"):
+    find_mixes(tmp_path / "songs")
   (tmp_path / "musdb" / "a" / "mixture.wav").unlink()
   with pytest.raises(InputError, match=r"has bass, drums of songs, and no NAME/mix\.wav"):
     find_mixes(tmp_path / "musdb")
@@ -80,12 +87,37 @@ def test_clips_of_a_song_are_drawn_and_halved_together(folders):
   embedding = get_embedding("logmel")
   known = embed_clips(read_clips(find_clips(folders / "mixes"), RATE_HZ), embedding)
   songs = [np.concatenate(known[i : i + 2]) for i in range(0, 10, 2)]
-  by_clip = compare(known, {"a": known[::-1]}, embedding, draws=50, tracks=[i // 2 for i in range(10)])
+  tracks = [i // 2 for i in range(10)]
+  by_clip = compare(known, {"a": known[::-1]}, embedding, draws=50, tracks=tracks, reference_tracks=tracks)
   by_song = compare(songs, {"a": songs[::-1]}, embedding, draws=50)
   assert by_clip.floor == pytest.approx(by_song.floor)
   assert (by_clip.rows[0].clips, by_song.rows[0].clips) == (10, 5)
   alone = compare(known, {"a": known[::-1]}, embedding, draws=50)
   assert by_clip.rows[0].frechet == alone.rows[0].frechet and by_clip.floor != alone.floor
+
+
+def test_found_clips_of_an_export_are_of_its_songs(tmp_path):
+  for song in "abcd":
+    for number in ("000", "001"):
+      for stem, seed in (("vocals", 1), ("instrumental", 2)):
+        write(tmp_path / "songs" / song / number / f"{stem}.wav", music(ord(song) * seed + int(number)))
+  (tmp_path / "songs" / "export.json").write_text(json.dumps({"filter": {}, "counts": {}}))
+  given = {"references": f"{tmp_path}/songs", "vocals": f"{tmp_path}/songs"}
+  tables = {}
+  for kind in ("clips", "songs"):  # of songs, or each one of its own
+    (tmp_path / "songs" / "export.json").write_text(
+      json.dumps({"filter": {"x": 1} if kind == "clips" else None, "counts": {}})
+    )
+    tables[kind] = evaluate(
+      **given, instrumentals={"a": f"{tmp_path}/songs"}, output_dir=f"{tmp_path}/{kind}"
+    )
+  assert tables["clips"].rows[0].frechet == tables["songs"].rows[0].frechet
+  assert tables["clips"].floor != tables["songs"].floor
+  for song in "cd":
+    shutil.rmtree(tmp_path / "songs" / song)
+  (tmp_path / "songs" / "export.json").write_text(json.dumps({"filter": {"x": 1}, "counts": {}}))
+  with pytest.raises(InputError, match="2 clips cannot be halved"):
+    evaluate(**given, instrumentals={"a": f"{tmp_path}/songs"}, output_dir=f"{tmp_path}/few")
 
 
 def test_what_was_found_is_not_mixed_up_with_another_runs(folders):

@@ -116,13 +116,19 @@ def test_blocks_of_distances_change_nothing(rng, monkeypatch):
 
 
 def test_large_sets_are_drawn_from(rng, monkeypatch):
-  """The estimate of a part is one of the whole; the same seed draws the same."""
+  """The estimate of a part is one of the whole, also of songs that are in both sets at the same places; the
+  same seed draws the same.
+  """
   one, other = rng.normal(size=(3_000, 4)) + 0.5, rng.normal(size=(3_000, 4))
   whole = kernel_audio_distance(one, other)
   monkeypatch.setattr("singsong_jax.evaluation.kernel_distance.MOST_VECTORS", 1_000)
   part = kernel_audio_distance(one, other)
   assert part != whole and part == pytest.approx(whole, rel=0.2)
   assert part == kernel_audio_distance(one, other) != kernel_audio_distance(one, other, seed=1)
+  monkeypatch.setattr("singsong_jax.evaluation.kernel_distance.MOST_VECTORS", 100)
+  alike = other + rng.normal(0, 0.01, other.shape)
+  found = [kernel_audio_distance(alike, other, seed) for seed in range(60)]
+  assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(60)
 
 
 def test_what_cannot_be_compared(rng):

@@ -156,7 +156,7 @@ def test_clips_are_shuffled_with_those_of_other_songs(songs, tmp_path):
 
 
 def test_too_few_songs_cannot_pass_and_do_not_fail():
-  """8 · 2⁻ⁿ is below 0.001 from n = 13 on; drawn signs need one more. Clips of a song are no more of them."""
+  """8 · 2⁻ⁿ is below 0.001 from n = 13 on. Clips of a song are no more of them."""
   perfect = {metric: 1.0 for metric in ("chord_24", "beat_f")} | {
     "unmoved_chord_24": 0.0,
     "unmoved_beat_f": 0.0,
@@ -168,11 +168,11 @@ def test_too_few_songs_cannot_pass_and_do_not_fail():
   def verdict(number, tracks=None):
     return Verdict.of({}, {name: [scores] * number for name, scores in kinds.items()}, {}, tracks=tracks)
 
-  assert verdict(14).passes and not verdict(14).too_few
-  assert not verdict(8).passes and verdict(8).too_few
+  assert verdict(13).passes and not verdict(13).too_few
+  assert not verdict(12).passes and verdict(12).too_few
   clips = verdict(30, [i % 10 for i in range(30)])
   assert clips.too_few and "Means over 30 clips of 10 songs" in clips.markdown()
-  assert "10 songs cannot tell" in clips.markdown() and "14 are the least" in clips.markdown()
+  assert "10 songs cannot tell" in clips.markdown() and "13 are the least" in clips.markdown()
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_songs():

@@ -136,7 +136,8 @@ def test_what_was_decoded_is_not_decoded_again(tmp_path, monkeypatch):
   monkeypatch.setattr(memorization, "continuations", lambda *a: calls.append(a) or decode(*a))
   assert memorization.analyse(SYSTEM, fresh(), batches, PROMPTS, folder=tmp_path) == whole
   assert len(calls) == len(PROMPTS)
-  for other, prompts in ((batch(2), PROMPTS), (batch(0), PROMPTS[:2])):
+  noisier = {**batch(0), "encoder_input_tokens": batch(1)["encoder_input_tokens"]}
+  for other, prompts in ((batch(2), PROMPTS), (noisier, PROMPTS), (batch(0), PROMPTS[:2])):
     with pytest.raises(InputError, match=r"000000\.npz is of other clips or prompts"):
       memorization.analyse(SYSTEM, fresh(), [other], prompts, folder=tmp_path)
 

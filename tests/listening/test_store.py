@@ -313,3 +313,17 @@ def test_the_database_itself_refuses_a_second_row(make, open_store):
       "INSERT INTO answers (rater, position, trial, assigned) VALUES (?, 9, ?, 0)", (rater, trial.id)
     )
   database.close()
+
+
+def test_who_reads_for_long_does_not_end_the_study(make, open_store):
+  """A commit waits for readers, and gives up: the next one must find no transaction that was left open."""
+  folder, study = make()
+  store = open_store(folder, study)
+  store._database.execute("PRAGMA busy_timeout = 50")
+  reader = sqlite3.connect(folder / "answers.sqlite", isolation_level=None)
+  reader.execute("BEGIN")
+  reader.execute("SELECT * FROM raters").fetchall()
+  with pytest.raises(sqlite3.OperationalError, match="locked"):
+    store.add_rater()
+  reader.close()
+  assert store.rater(store.add_rater())

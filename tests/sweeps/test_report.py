@@ -81,6 +81,10 @@ def test_figures_4_and_6_come_from_a_study(tmp_path):
 
 
 def test_isolated_vocals_alone_have_no_gap(cells):
+  """As `evaluate --instrumentals` writes, which knows no model."""
+  write(
+    cells[0].model_dir / "evaluation/run.json", {"digest": "of songs", "seed": 0, "sets": {"isolated": "x"}}
+  )
   write(
     cells[0].model_dir / "evaluation/results.json",
     {"rows": [{"system": "isolated", "frechet": 1.5, "embedding": "VGGish"}]},
