@@ -80,11 +80,12 @@ def main(_) -> None:
 
 
 def _judge(root: pathlib.Path) -> int:
+  (root / "judged" / "results.json").unlink(missing_ok=True)  # of an earlier call: this one may break
   command = [sys.executable, "-m", "singsong_jax.judge", f"--model_dir={_MODEL_DIR.value}"]
   command += [f"--songs={root / 'songs'}", f"--library={root / 'library'}", f"--output_dir={root / 'judged'}"]
   command += ["--separator=repet", *(f"--noise={sigma:g}" for sigma in _NOISES)]
   status = subprocess.run(command).returncode
-  if status not in (0, 1):  # 1: it was measured, and fails
+  if status not in (0, 1) or not (root / "judged" / "results.json").exists():  # 1: it was measured, and fails
     sys.exit(status)
   return status
 
@@ -100,9 +101,11 @@ def _ceiling(songs: list[Song], folder: pathlib.Path) -> list[dict[str, float]]:
 
 def _heard(models: Models, song: Song) -> np.ndarray:
   vocals, rate_hz = song.read_vocals()
-  ids = likelihood.encode(models, vocals, song.read_instrumental(rate_hz), rate_hz)["decoder_target_tokens"]
-  codes = models.coarse.system.target_layout.decode_heard(ids)
-  sound = np.asarray(models.codec.decode(codes[0]), np.float32)
+  rows = likelihood.encode(models, vocals, song.read_instrumental(rate_hz), rate_hz)
+  if rows is None:
+    sys.exit(f"{song.name} is shorter than the model's window")
+  windows = models.coarse.system.target_layout.decode_heard(rows["decoder_target_tokens"])
+  sound = np.concatenate([np.asarray(models.codec.decode(codes), np.float32) for codes in windows])
   return resample(sound, models.codec.sample_rate_hz, RATE_HZ)
 
 

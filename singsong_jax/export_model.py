@@ -15,6 +15,7 @@ from absl import flags
 
 from singsong_jax import cli, files
 from singsong_jax.decoding.sampling import SamplingOptions
+from singsong_jax.errors import InputError
 from singsong_jax.inference.models import SAMPLING_FILE
 from singsong_jax.inference.sampling_flags import chosen_options
 from singsong_jax.inference.tokenizers import FOLDER, ship_tokenizers
@@ -29,6 +30,8 @@ _STEP = flags.DEFINE_integer("step", None, "checkpoint; default: the newest")
 
 def main(_) -> None:
   output, options = pathlib.Path(_OUTPUT_DIR.value), chosen_options(SamplingOptions())
+  if (output / "checkpoints").exists():
+    raise InputError(f"--output_dir={output} has checkpoints of training: an exported model would hide them")
   system, params, step = load_checkpoint(_MODEL_DIR.value, _STEP.value, system_from_description)
   ship_tokenizers(pathlib.Path(_MODEL_DIR.value) / FOLDER, output)
   path = write_exported(output, system, params, step)

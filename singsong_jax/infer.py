@@ -51,7 +51,7 @@ _MAX_SECONDS = flags.DEFINE_float("max_seconds", 4 * 3600, "refuse longer vocals
 
 def main(_) -> None:
   vocals, output_dir = pathlib.Path(_VOCALS.value), pathlib.Path(_OUTPUT_DIR.value)
-  folder = voices_in(vocals) if vocals.is_dir() else None
+  folder = voices_in(vocals, output_dir) if vocals.is_dir() else None
   if folder is None:
     _check(vocals)  # before the model is loaded
   chosen_options(SamplingOptions())  # before the model is loaded, too

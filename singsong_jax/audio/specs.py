@@ -14,6 +14,7 @@ import ast
 import dataclasses
 import importlib
 import importlib.resources
+import inspect
 import operator
 import os
 import re
@@ -125,7 +126,10 @@ def construct(flag: str, target: str, *args: Any, **settings: Any) -> Any:
   """
   module, _, path = target.partition(":")
   try:
-    return operator.attrgetter(path)(importlib.import_module(module))(*args, **settings)
+    make = operator.attrgetter(path)(importlib.import_module(module))
+    if settings and not inspect.signature(make).parameters:
+      raise InputError(f"{flag}: it has no settings")
+    return make(*args, **settings)
   except ModuleNotFoundError as error:
     raise InputError(
       f"{flag}: it needs the package {error.name!r}; docs/tokenizers.md and docs/data.md say which "

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class _Sets:
   references: Callable[[int], Iterator[tuple[str, np.ndarray]]]
   num_references: int
   mixes: Mapping[str, Mixes]
-  likelihoods: Mapping[str, likelihood.Likelihood]
+  likelihoods: Mapping[str, likelihood.Likelihood | None]
   tracks: Sequence[str]
   reference_tracks: Sequence[str]
 
@@ -175,7 +176,11 @@ def _made(
       maker.kept(name, song, rate_hz, lambda: accompany(waveform, rate_hz, song_seed))  # noqa: B023
       rows.append(likelihood.encode(models, waveform, song.read_instrumental(rate_hz), rate_hz, song_seed))
     mixes[name] = Mixes(vocals, {song.name: maker.path(name, song) for song in songs})
-    likelihoods[name] = likelihood.likelihood(models, rows)
+    likelihoods[name] = found = likelihood.likelihood(models, rows)
+    if too_short := found.too_short if found else len(rows):
+      print(
+        f"likelihoods, {name}: {too_short} clips have no whole window, and count nothing", file=sys.stderr
+      )
   true = Mixes(vocals, {song.name: song.instrumental for song in songs})
   return _Sets(true.read, len(songs), mixes, likelihoods, tracks, tracks)
 

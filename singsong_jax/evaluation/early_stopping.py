@@ -42,9 +42,9 @@ class FadEarlyStopping:
   """Training callback: at every evaluation, what the model plays for songs of a dev set is compared with
   them.
 
-  Records `fad_isolated`, `nll_isolated` and, with a separator, `fad_separated`, `nll_separated` and
-  `fad_gap` (Δ) among the evaluation's scalars. The parameters of the least `fad_isolated` are kept in
-  `best/`, a folder that inference takes. It comes after `AudioSamples`, which ships the tokenisers.
+  Records `fad_isolated`, `nll_isolated` (where songs are as long as a window) and, with a separator,
+  `fad_separated`, `nll_separated` and `fad_gap` (Δ) among the evaluation's scalars. The parameters of the
+  least `fad_isolated` are kept in `best/`, a folder that inference takes. It comes after `AudioSamples`, which ships the tokenisers.
 
   Args:
     songs: folder of songs with stems, never those that will be reported on.
@@ -108,7 +108,9 @@ class FadEarlyStopping:
     models = Models(Model(self._system, params, step), None, tokenizers, self._folder)
     found = {}
     for name, heard in self._heard.items():
-      found[f"fad_{name}"], found[f"nll_{name}"] = self._measure(models, heard)
+      found[f"fad_{name}"], nll = self._measure(models, heard)
+      if nll:
+        found[f"nll_{name}"] = nll.nll
     if "fad_separated" in found:
       found["fad_gap"] = found["fad_isolated"] - found["fad_separated"]
     writer.write_scalars(step, found)
@@ -123,7 +125,7 @@ class FadEarlyStopping:
       files.write_json(self._folder / _RECORD, self._record)
     return self._verdict()
 
-  def _measure(self, models: Models, heard: making.Vocals) -> tuple[float, float]:
+  def _measure(self, models: Models, heard: making.Vocals) -> tuple[float, likelihood.Likelihood | None]:
     accompany = making.accompany_with(Accompanist(models))
     rate_hz = self._embedding.sample_rate_hz
     mixes, true, rows = [], [], []
@@ -142,7 +144,7 @@ class FadEarlyStopping:
     if self._real is None:
       self._real = Gaussian.of(np.concatenate(embed_clips(iter(true), self._embedding)))
     vectors = np.concatenate(embed_clips(iter(mixes), self._embedding))
-    return frechet_distance(Gaussian.of(vectors), self._real), likelihood.likelihood(models, rows).nll
+    return frechet_distance(Gaussian.of(vectors), self._real), likelihood.likelihood(models, rows)
 
   def _verdict(self) -> str | None:
     fads = sorted(self._record["fads"].items(), key=lambda item: int(item[0]))

@@ -7,7 +7,7 @@ position alone. What is measured depends on the codec: numbers of models with ot
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -27,16 +27,18 @@ class Likelihood:
   Attributes:
     nll, nll_masked: nats per code.
     windows: of the model's length, whose number of codes is the same.
+    too_short: clips that have no whole window, and count nothing.
   """
 
   nll: float
   nll_masked: float
   windows: int
+  too_short: int
 
 
 def encode(
   models: Models, vocals: np.ndarray, instrumental: np.ndarray, rate_hz: int, seed: int = 0
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray] | None:
   """A clip's whole windows as rows of a batch; what is left over counts nothing.
 
   Args:
@@ -45,17 +47,14 @@ def encode(
 
   Returns:
     int32 `encoder_input_tokens [W, S]`, and `decoder_target_tokens`, `decoder_input_tokens`,
-    `decoder_loss_weights [W, T]`.
-
-  Raises:
-    InputError: shorter than one window.
+    `decoder_loss_weights [W, T]`. None for a clip that is shorter than one window.
   """
   system: SingSong = models.coarse.system
   window_seconds = system.target_layout.geometry.window_seconds
   seconds = min(len(vocals), len(instrumental)) / rate_hz
   windows = int(seconds / window_seconds + 1e-6)
   if not windows:
-    raise InputError(f"a clip of {seconds:.2f} s has no whole window of {window_seconds:g} s: no likelihood")
+    return None
 
   def ids(waveform: np.ndarray, layout: SequenceLayout, sigma: float) -> np.ndarray:
     codes = {}
@@ -78,22 +77,27 @@ def encode(
   }
 
 
-def likelihood(models: Models, rows: Iterable[dict[str, np.ndarray]], batch_size: int = 8) -> Likelihood:
-  """Of clips as `encode` gives them. Raises InputError for none."""
+def likelihood(
+  models: Models, rows: Sequence[dict[str, np.ndarray] | None], batch_size: int = 8
+) -> Likelihood | None:
+  """Of clips as `encode` gives them. None where all are too short; raises InputError for no clips."""
+  if not rows:
+    raise InputError("there are no clips to take the likelihood of")
+  whole = [row for row in rows if row is not None]
+  if not whole:
+    return None
   system: SingSong = models.coarse.system
   evaluate = jax.jit(lambda params, batch: system.loss(params, batch, None)[1])
   stage = "coarse" if system.target_layout.coarse_length else "semantic"
   sums = {name: np.zeros(2) for name in (f"nll_{stage}", f"nll_{stage}_masked")}
   windows = 0
-  for batch, real in _batches(rows, batch_size):
+  for batch, real in _batches(whole, batch_size):
     windows += real
     found = evaluate(models.coarse.params, batch)
     for name in sums:
       sums[name] += np.array(found[name], np.float64)
-  if not windows:
-    raise InputError("there are no clips to take the likelihood of")
   nll, masked = (float(total / weight) for total, weight in sums.values())
-  return Likelihood(nll=nll, nll_masked=masked, windows=windows)
+  return Likelihood(nll=nll, nll_masked=masked, windows=windows, too_short=len(rows) - len(whole))
 
 
 def _batches(rows, batch_size):

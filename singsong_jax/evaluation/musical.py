@@ -15,6 +15,7 @@ what the same measurements hear in the true accompaniment where there is none.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -66,6 +67,9 @@ class Truth:
     chords: of each beat, one of `TRIADS`; None where nothing sounds.
     key: one of `TRIADS`, read as a key; None where no pitch sounds.
     tempo_bpm: beats per minute.
+
+  Raises:
+    InputError: it is not so.
   """
 
   beats_seconds: tuple[float, ...]
@@ -78,6 +82,14 @@ class Truth:
       raise InputError(
         f"{len(self.beats_seconds)} beats with {len(self.chords)} chords: at least {_LEAST_BEATS} beats, and "
         "as many chords, are needed"
+      )
+    if not all(_is_number(value) for value in (*self.beats_seconds, self.tempo_bpm)) or self.tempo_bpm < 0:
+      raise InputError(f"beats or a tempo that are no numbers: {self.beats_seconds}, {self.tempo_bpm!r}")
+    if np.any(np.diff(self.beats_seconds) <= 0):
+      raise InputError(f"beats that do not rise: {self.beats_seconds}")
+    if unknown := {self.key, *self.chords} - {None, *TRIADS}:
+      raise InputError(
+        f"{sorted(map(str, unknown))} are not known; write them as {TRIADS[1]} or {TRIADS[13]}"
       )
 
   @classmethod
@@ -107,6 +119,10 @@ class Truth:
       key=hear_key(instrumental),
       tempo_bpm=tempo,
     )
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and math.isfinite(value)
 
 
 def measure(instrumental: np.ndarray, truth: Truth) -> dict[str, float]:

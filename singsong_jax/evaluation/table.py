@@ -136,7 +136,7 @@ def compare(
   embedding: Embedding,
   seed: int = 0,
   draws: int = 1_000,
-  likelihoods: Mapping[str, Likelihood] | None = None,
+  likelihoods: Mapping[str, Likelihood | None] | None = None,
   tracks: Sequence[Hashable] | None = None,
   reference_tracks: Sequence[Hashable] | None = None,
 ) -> Table:

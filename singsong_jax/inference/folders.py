@@ -14,24 +14,36 @@ from singsong_jax.errors import InputError
 DEAD_LETTERS = "dead_letter.jsonl"
 
 
-def voices_in(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
+def voices_in(
+  folder: str | os.PathLike, output_dir: str | os.PathLike | None = None
+) -> dict[str, pathlib.Path]:
   """The audio files of a folder and its subfolders, sorted, by the name their results get.
 
   That is the path without its suffix; with it, where two would have the same. Where a folder has
   vocals and an instrumental, as songs for the evaluation have, its vocals alone are taken, by its name.
 
+  Args:
+    output_dir: where results are put; what lies there is no voice.
+
   Raises:
-    InputError: there is none.
+    InputError: there is none, or results would lie between the voices.
   """
   root = pathlib.Path(folder)
-  names = [path.relative_to(root) for path in audio_files(root)]
+  results = output_dir and pathlib.Path(output_dir).resolve()
+  if results == root.resolve():
+    raise InputError(f"--output_dir={output_dir} is the folder of voices: results need one of their own")
+  names = [
+    path.relative_to(root)
+    for path in audio_files(root)
+    if not results or results not in path.resolve().parents
+  ]
   if not names:
     raise InputError(f"{folder} holds no audio files ({', '.join(AUDIO_SUFFIXES)})")
   songs = {name.parent for name in names if name.stem == "instrumental"}
   songs &= {name.parent for name in names if name.stem == "vocals"}
   voices = {str(name.parent): root / name for name in names if name.parent in songs and name.stem == "vocals"}
   others = [name for name in names if name.parent not in songs]
-  same = collections.Counter(name.with_suffix("") for name in others)
+  same = collections.Counter([*songs, *(name.with_suffix("") for name in others)])
   voices |= {
     str(name if same[name.with_suffix("")] > 1 else name.with_suffix("")): root / name for name in others
   }
@@ -60,5 +72,7 @@ def accompany_all(
       letters.append({"vocals": str(path), "reason": str(error)})
   if letters:
     files.write_text(output / DEAD_LETTERS, "".join(json.dumps(letter) + "\n" for letter in letters))
+  else:
+    (output / DEAD_LETTERS).unlink(missing_ok=True)  # of an earlier call
   if len(letters) == len(voices):
     raise InputError(f"not one of {len(voices)} voices could be used; {output / DEAD_LETTERS} says why")

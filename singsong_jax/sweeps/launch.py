@@ -11,7 +11,7 @@ from singsong_jax.sweeps.status import RUNNING, STATUS_FILE, signs_of_the_end
 _SLURM = """#!/usr/bin/env bash
 # Sweep {name}: a cell a task. Before the first time: ./run_train.sh --setup_only && mkdir -p {model_dir}
 # A task that is started again goes on where it was; make this script anew to leave out cells that are done.
-#SBATCH --job-name={name}
+#SBATCH --job-name={job_name}
 #SBATCH --array=0-{last}{limit}
 {options}
 set -uo pipefail
@@ -100,6 +100,7 @@ def slurm_script(sweep: Sweep, cells: Sequence[Cell]) -> str:
   ]
   return _SLURM.format(
     name=sweep.name,
+    job_name=shlex.quote(sweep.name),
     model_dir=shlex.quote(str(sweep.model_dir)),
     last=len(cells) - 1,
     limit=f"%{parallel}" if parallel else "",
@@ -112,7 +113,7 @@ def slurm_script(sweep: Sweep, cells: Sequence[Cell]) -> str:
 
 
 def _sbatch_line(key: str, value: object) -> str:
-  return f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={value}"
+  return f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={shlex.quote(str(value))}"
 
 
 def xmanager_script(sweep: Sweep, cells: Sequence[Cell]) -> str:

@@ -78,7 +78,7 @@ def status_of(cell: Cell, now: float | None = None) -> Status:
     state=state,
     step=step,
     loss=last.get("loss"),
-    eval_loss=evaluation[-1].get("loss") if evaluation else None,
+    eval_loss=next((row["loss"] for row in reversed(evaluation) if "loss" in row), None),
     steps_per_second=rate,
     eta_seconds=(cell.total_steps - step) / rate if rate and state == "running" else None,
     exit_status=exit_status,

@@ -113,6 +113,23 @@ def test_too_few_beats_are_an_error(beats):
     truth(beats)
 
 
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"key": "Db:maj"}, r"\['Db:maj'\] are not known; write them as C#:maj or C#:min"),
+    ({"chords": ["C", None]}, r"\['C'\] are not known"),
+    ({"beats_seconds": [1.0, 1.0]}, "do not rise"),
+    ({"beats_seconds": [1.0, float("nan")]}, "no numbers"),
+    ({"tempo_bpm": "120"}, "no numbers.*'120'"),
+  ],
+)
+def test_annotations_that_mean_nothing_are_errors(changes, words):
+  known = {"beats_seconds": [0.5, 1.0], "chords": ["C:maj", None], "key": "C:maj", "tempo_bpm": 120}
+  assert Truth.from_annotation(known).chords == ("C:maj", None)
+  with pytest.raises(InputError, match=words):
+    Truth.from_annotation({**known, **changes})
+
+
 def test_silence_has_no_truth():
   with pytest.raises(InputError, match="0 beats are heard"):
     Truth.heard_in(np.zeros(SECONDS * RATE_HZ, np.float32))

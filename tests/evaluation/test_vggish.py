@@ -117,6 +117,7 @@ def test_what_is_no_vggish(path, weights, tmp_path):
     (f"vggish:{path},google_norm=1", "google_norm is 1; it may be True"),
     ("vggish", "its weights are needed, vggish:SOURCE"),
     ("logmel:x", "it takes no source"),
+    ("logmel,relu=True", "it has no settings"),
     ("vgish:x", r"it may be logmel, vggish:SOURCE, .*; did you mean vggish"),
   ]:
     with pytest.raises(InputError, match=message):

@@ -31,6 +31,19 @@ def test_names_are_paths_without_suffix_unless_two_would_be_one(tmp_path):
     voices_in(tmp_path / "Annotations")
 
 
+def test_results_are_no_voices_and_no_voice_is_lost(tmp_path):
+  for name in ("song.wav", "song/vocals.wav", "song/instrumental.wav", "out/song/mix.wav"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+  found = voices_in(tmp_path, tmp_path / "out")
+  assert {name: str(path.relative_to(tmp_path)) for name, path in found.items()} == {
+    "song": "song/vocals.wav",
+    "song.wav": "song.wav",
+  }
+  with pytest.raises(InputError, match="results need one of their own"):
+    voices_in(tmp_path, tmp_path / "out" / "..")
+
+
 def test_one_bad_voice_does_not_end_it(tmp_path):
   voices = {name: pathlib.Path(f"{name}.wav") for name in "abc"}
 
@@ -42,6 +55,8 @@ def test_one_bad_voice_does_not_end_it(tmp_path):
   assert list(accompany_all(voices, tmp_path, accompany)) == [tmp_path / "a/mix.wav", tmp_path / "c/mix.wav"]
   lines = (tmp_path / "dead_letter.jsonl").read_text().splitlines()
   assert [json.loads(line) for line in lines] == [{"vocals": "b.wav", "reason": "b.wav is silent"}]
+  assert list(accompany_all({"a": voices["a"]}, tmp_path, accompany)) == [tmp_path / "a/mix.wav"]
+  assert not (tmp_path / "dead_letter.jsonl").exists()
   with pytest.raises(InputError, match="not one of 1 voices could be used"):
     list(accompany_all({"b": pathlib.Path("b.wav")}, tmp_path, accompany))
 

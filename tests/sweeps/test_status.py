@@ -44,7 +44,9 @@ def test_a_checkpoint_of_the_last_step_is_done_whatever_else(cell, folder):
 
 def test_a_running_cell_says_when_it_ends(cell):
   write(cell, "metrics/train.jsonl", records(1, 20, steps_per_second=0.5) + '{"step": 40, "lo')
-  write(cell, "metrics/eval.jsonl", records(20))
+  write(
+    cell, "metrics/eval.jsonl", records(20) + '{"step": 20, "fad_isolated": 3.0}\n'
+  )  # of FadEarlyStopping
   found = status.status_of(cell, NOW)
   assert (found.state, found.step, found.loss, found.eval_loss) == ("running", 20, 8.8, 8.8)
   assert found.eta_seconds == 160.0

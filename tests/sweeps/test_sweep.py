@@ -235,13 +235,16 @@ def test_a_slurm_task_that_ended_early_is_not_queued_again(folder):
 def test_options_of_sbatch(folder):
   path = folder / "sweep.toml"
   path.write_text(
-    path.read_text() + '[slurm]\nparallel = 3\nexclusive = true\nrequeue = false\ntime = "1:00:00"\n'
+    path.read_text()
+    + '[slurm]\nparallel = 3\nexclusive = true\nrequeue = false\ntime = "1:00:00"\ncomment = "two words"\n'
   )
-  code, script, _ = call(folder, "--mode=slurm")
+  code, script, _ = call(folder, "--mode=slurm", f"--model_dir={folder}/my runs")
   lines = script.splitlines()
   assert code == 0
   for line in ("--array=0-1%3", "--exclusive", "--time=1:00:00", "--signal=TERM@120", "--job-name=sweep"):
     assert f"#SBATCH {line}" in lines
+  assert "#SBATCH --comment='two words'" in lines  # sbatch splits at spaces, and knows quotes
+  assert f"#SBATCH --output='{folder}/my runs/slurm-%A_%a.out'" in lines
   assert "requeue" not in "".join(line for line in lines if line.startswith("#SBATCH"))
   path.write_text(path.read_text().replace("exclusive", "array"))
   assert "slurm.array is set by the sweep" in call(folder, "--mode=slurm")[2]
