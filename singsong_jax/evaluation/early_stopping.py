@@ -44,7 +44,8 @@ class FadEarlyStopping:
 
   Records `fad_isolated`, `nll_isolated` (where songs are as long as a window) and, with a separator,
   `fad_separated`, `nll_separated` and `fad_gap` (Δ) among the evaluation's scalars. The parameters of the
-  least `fad_isolated` are kept in `best/`, a folder that inference takes. It comes after `AudioSamples`, which ships the tokenisers.
+  least `fad_isolated` are kept in `best/`, a folder that inference takes. It comes after `AudioSamples`,
+  which ships the tokenisers.
 
   Args:
     songs: folder of songs with stems, never those that will be reported on.
