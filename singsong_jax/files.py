@@ -46,7 +46,7 @@ def local_folder(path: str | os.PathLike) -> pathlib.Path:
   """
   if "://" in str(path):
     raise InputError(f"{path} is not a folder of this machine; mount the bucket and give its path")
-  return pathlib.Path(path).expanduser().absolute()
+  return pathlib.Path(path).absolute()
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:

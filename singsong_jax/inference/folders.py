@@ -32,11 +32,10 @@ def voices_in(
   results = output_dir and pathlib.Path(output_dir).resolve()
   if results == root.resolve():
     raise InputError(f"--output_dir={output_dir} is the folder of voices: results need one of their own")
-  names = [
-    path.relative_to(root)
-    for path in audio_files(root)
-    if not results or results not in path.resolve().parents
-  ]
+  paths = audio_files(root)
+  if results and root.resolve() in results.parents:
+    paths = [path for path in paths if results not in path.resolve().parents]
+  names = [path.relative_to(root) for path in paths]
   if not names:
     raise InputError(f"{folder} holds no audio files ({', '.join(AUDIO_SUFFIXES)})")
   songs = {name.parent for name in names if name.stem == "instrumental"}

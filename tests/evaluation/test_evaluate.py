@@ -73,11 +73,16 @@ def test_real_mixes_are_found_as_they_are_or_added_up(folders, tmp_path):
   assert name == "a"
   np.testing.assert_allclose(waveform, music(1), atol=1e-6)
   write(tmp_path / "songs" / "b" / "mix.wav", music(2))
-  with pytest.raises(InputError, match="mixes of some songs and stems of others"):
+  with pytest.raises(InputError, match="mixes that are not theirs"):
     find_mixes(tmp_path / "songs")
   (tmp_path / "songs" / "b" / "mix.wav").rename(tmp_path / "songs" / "b.wav")
-  with pytest.raises(InputError, match="mixes of some songs and stems of others"):
+  with pytest.raises(InputError, match="mixes that are not theirs"):
     find_mixes(tmp_path / "songs")
+  with pytest.raises(InputError, match="mixes that are not theirs"):  # one song's stems are no mixes
+    find_mixes(tmp_path / "songs" / "a")
+  for name in ("mix", "stems/vocals", "stems/instrumental"):
+    write(tmp_path / "both" / "a" / f"{name}.wav", music(1))
+  assert {name: path.name for name, path in find_mixes(tmp_path / "both").items()} == {"a": "mix.wav"}
   (tmp_path / "musdb" / "a" / "mixture.wav").unlink()
   with pytest.raises(InputError, match=r"has bass, drums of songs, and no NAME/mix\.wav"):
     find_mixes(tmp_path / "musdb")
@@ -116,6 +121,11 @@ def test_found_clips_of_an_export_are_of_its_songs(tmp_path):
   for song in "cd":
     shutil.rmtree(tmp_path / "songs" / song)
   (tmp_path / "songs" / "export.json").write_text(json.dumps({"filter": {"x": 1}, "counts": {}}))
+  with pytest.raises(InputError, match="2 clips cannot be halved"):
+    evaluate(**given, instrumentals={"a": f"{tmp_path}/songs"}, output_dir=f"{tmp_path}/few")
+  for index in range(4):
+    write(tmp_path / "real" / f"{index}.wav", music(index))
+  given["references"] = f"{tmp_path}/real"  # four songs, but the vocals are of two
   with pytest.raises(InputError, match="2 clips cannot be halved"):
     evaluate(**given, instrumentals={"a": f"{tmp_path}/songs"}, output_dir=f"{tmp_path}/few")
 

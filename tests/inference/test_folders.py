@@ -40,6 +40,7 @@ def test_results_are_no_voices_and_no_voice_is_lost(tmp_path):
     "song": "song/vocals.wav",
     "song.wav": "song.wav",
   }
+  assert len(voices_in(tmp_path, tmp_path.parent)) == 3  # results beside the folder of voices
   with pytest.raises(InputError, match="results need one of their own"):
     voices_in(tmp_path, tmp_path / "out" / "..")
 
