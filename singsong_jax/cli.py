@@ -62,7 +62,7 @@ def _run(main: Callable, uses_gin: bool, takes_files: int, argv: list[str]) -> N
     logging.set_verbosity(logging.FATAL)  # Orbax logs screenfuls, and raises what matters besides
   try:
     if len(argv) <= takes_files:
-      raise InputError("a file is missing; --help shows how to call this command")
+      raise InputError("an argument is missing; --help shows how to call this command")
     if unexpected := argv[1 + takes_files :]:
       raise InputError(f"unexpected argument {unexpected[0]!r}; flags are written --name=value")
     if uses_gin:

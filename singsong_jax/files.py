@@ -126,3 +126,17 @@ def read_json(path: str | os.PathLike) -> Any:
     raise InputError(f"cannot read {path}: {error.strerror or error}") from error
   except ValueError as error:
     raise InputError(f"{path} is not JSON: {error}") from error
+
+
+def claim(folder: pathlib.Path, run: dict[str, Any]) -> None:
+  """Writes `run.json`: what a folder's results are of.
+
+  Raises:
+    InputError: it holds what another run made.
+  """
+  path = folder / "run.json"
+  run = json.loads(to_json(run))  # as it comes back
+  if path.exists() and (known := read_json(path)) != run:
+    differing = ", ".join(sorted(name for name in {*run, *known} if run.get(name) != known.get(name)))
+    raise InputError(f"{folder} holds the results of another run ({differing} differ); take another folder")
+  write_json(path, run)

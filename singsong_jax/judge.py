@@ -9,7 +9,8 @@ then. LIBRARY is what Random and Retrieval take tracks from. Writes `results.jso
 and every accompaniment to OUT/instrumentals; the same command goes on where a killed one was.
 
 Exit status 1 if the model fails the vocal-use gate: if it does no better with the right vocals than with
-wrong ones, or does not follow vocals that were moved; 2 if the songs are too few to tell.
+wrong ones, or does not follow vocals that were moved, or not by enough for so many songs; 2 if no model could
+pass with so few.
 """
 
 import pathlib
@@ -40,7 +41,7 @@ _SEPARATORS = flags.DEFINE_multi_string(
   "separator", [], "a row for vocals that it separates from the songs' mixes: repet, mdx:FILE …; docs/data.md"
 )
 _NOISE = flags.DEFINE_multi_float(
-  "noise", [], "a row for vocals with white noise of this deviation: 0.01 is −40 dB"
+  "noise", [], "a row for vocals with white noise of this deviation: 0.01 is −40 dB", lower_bound=0.0
 )
 _MAX_SONGS = flags.DEFINE_integer(
   "max_songs", None, "judge on the first ones alone, or on the first clips of all songs", lower_bound=2
@@ -83,7 +84,7 @@ def main(_) -> None:
     "options": vars(options),
     **accompanist.describe(),
   }
-  making.claim(output, run)
+  files.claim(output, run)
   run |= {"trained": [metric.describe() for metric in trained], "left_out": left_out}
   judge = judgement.Judge(songs=songs, maker=making.Maker(folder=output, seed=_SEED.value), trained=trained)
   rows = judge.references()
@@ -105,7 +106,7 @@ def main(_) -> None:
       f"takes {vocal_use.FEWEST_SONGS} or more (clips of one song count once)"
     )
   if not found.passes:
-    sys.exit("the model FAILS the vocal-use gate: it does not listen as it must")
+    sys.exit("the model FAILS the vocal-use gate: it was not shown that it listens as it must")
 
 
 def _trained_judges() -> list[judgement.TrainedJudge]:

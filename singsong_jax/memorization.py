@@ -16,7 +16,7 @@ import tqdm
 from absl import flags
 
 from singsong_jax import cli, files
-from singsong_jax.evaluation import making, memorization
+from singsong_jax.evaluation import memorization
 from singsong_jax.inference.models import load_models
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "folder a training run wrote", required=True)
@@ -49,7 +49,7 @@ def main(_) -> None:
     "max_clips": _MAX_CLIPS.value,
     "batch_size": size,
   }
-  making.claim(output, run)
+  files.claim(output, run)
   most = -(-_MAX_CLIPS.value // size)
   some = itertools.islice(batches, most)
   rows = memorization.analyse(
@@ -63,7 +63,8 @@ def main(_) -> None:
   text = memorization.as_markdown(rows)
   files.write_text(output / "memorization.md", text)
   print(text)
-  print(f"wrote {pathlib.Path(output, 'memorization.json')}")
+  for name in ("memorization.json", "memorization.md"):
+    print(f"wrote {output / name}")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,8 @@ def _export(folder: pathlib.Path) -> None:
 
 
 def _analyse(place: pathlib.Path) -> None:
-  output = pathlib.Path(_required(_OUTPUT_DIR))
+  output = files.make_folder(_required(_OUTPUT_DIR))
+  files.claim(output, {"answers": str(place.absolute())})  # not over what judge or evaluate found
   results = analysis.analyse(analysis.read_answers(place), _EXCLUDE_FAILED_CHECKS.value)
   print(report.markdown(results))
   for path in report.write(results, output):

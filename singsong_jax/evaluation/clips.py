@@ -10,7 +10,7 @@ import numpy as np
 from singsong_jax.audio.io import AUDIO_SUFFIXES, audio_files, read_audio, to_mono
 from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
-from singsong_jax.evaluation.songs import find_songs
+from singsong_jax.evaluation.songs import STEMS, find_songs
 
 MAX_LENGTH_DIFFERENCE_SECONDS = 0.05  # a codec's frame, rounded
 Clips = dict[str, pathlib.Path]
@@ -20,7 +20,7 @@ _PARTS = {"mix", "mixture", "vocals", "instrumental", "accompaniment", "bass", "
 def find_clips(folder: str | os.PathLike, *parts: str) -> Clips:
   """Name → file, sorted: `NAME.wav` (or another suffix), or `NAME/PART.wav`, as `infer` writes
   instrumentals and folders of songs have vocals. Where there are neither, `SOME/NAME.wav`, named with its
-  folder.
+  folder. Of a demo corpus, its stems.
 
   Args:
     parts: what PART may be; "instrumental" unless it is said.
@@ -31,7 +31,9 @@ def find_clips(folder: str | os.PathLike, *parts: str) -> Clips:
   parts = parts or ("instrumental",)
   root = pathlib.Path(folder)
   if not root.is_dir():
-    raise InputError(f"{folder} is not a folder of clips")
+    raise InputError(f"{folder} is not a folder of clips" + ("" if root.exists() else ": it does not exist"))
+  if (root / STEMS).is_dir() and not {"mix", "mixture"} & {*parts}:
+    root = root / STEMS
   found: Clips = {}
   paths = {path: path.relative_to(root).with_suffix("") for path in audio_files(root)}
   known = {path: place for path, place in paths.items() if len(place.parts) == 1 or place.name in parts}
@@ -58,7 +60,7 @@ def find_mixes(folder: str | os.PathLike) -> "Clips | Mixes":
   root = pathlib.Path(folder)
   paths = audio_files(root)
   stems = {path.parent for path in paths if path.stem in ("vocals", "instrumental")}
-  if stems and not (root / "stems").is_dir():  # else it is laid out as a demo corpus, whose stems are songs
+  if stems and not (root / STEMS).is_dir():  # else it is laid out as a demo corpus, whose stems are songs
     mixes = {path.parent for path in paths if path.stem in ("mix", "mixture")}
     loose = any(path.parent == root for path in paths)
     if not loose and all(place in mixes or place.parent in mixes for place in stems):

@@ -121,7 +121,7 @@ def _found(
     "seed": seed,
     "sets": {name: _digest(found) for name, found in mixes.items()},
   }
-  making.claim(files.make_folder(output_dir), run)
+  files.claim(files.make_folder(output_dir), run)
   read = real.read if isinstance(real, Mixes) else functools.partial(read_clips, real)
   return _Sets(read, len(known), mixes, {}, tracks, reference_tracks)
 
@@ -162,7 +162,7 @@ def _made(
     "options": vars(options),
     **models.describe(),
   }
-  making.claim(output, run)
+  files.claim(output, run)
   keep_compiled_programs()
   maker = making.Maker(folder=output, seed=seed)
   accompany = making.accompany_with(Accompanist(models), options)

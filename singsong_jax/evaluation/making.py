@@ -1,11 +1,9 @@
 """Instrumentals that an evaluation makes, kept as files: to be listened to, and not made twice."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -62,20 +60,6 @@ class Maker:
     if found_hz != rate_hz:
       raise InputError(f"{path} is of {found_hz} Hz, not {rate_hz}: another run's; take another folder")
     return to_mono(waveform)
-
-
-def claim(folder: pathlib.Path, run: dict[str, Any]) -> None:
-  """Writes `run.json`: what a folder's results are of.
-
-  Raises:
-    InputError: it holds what another run made.
-  """
-  path = folder / "run.json"
-  run = json.loads(files.to_json(run))  # as it comes back
-  if path.exists() and (known := files.read_json(path)) != run:
-    differing = ", ".join(sorted(name for name in {*run, *known} if run.get(name) != known.get(name)))
-    raise InputError(f"{folder} holds the results of another run ({differing} differ); take another folder")
-  files.write_json(path, run)
 
 
 def accompany_with(accompanist: Accompanist, options: SamplingOptions | None = None) -> Accompany:

@@ -17,7 +17,7 @@ from singsong_jax.audio.resampling import resample
 from singsong_jax.errors import InputError
 from singsong_jax.evaluation.musical import RATE_HZ, Truth
 
-_STEMS, _ANNOTATIONS = "stems", "annotations"
+STEMS, _ANNOTATIONS = "stems", "annotations"
 _EXPORT = "export.json"  # that `data_pipelines.export_songs` writes; with counts when it is done
 
 
@@ -75,7 +75,7 @@ def find_songs(folder: str | os.PathLike) -> list[Song]:
     InputError: no such folder, no song in it, or one that lacks a stem.
   """
   root = pathlib.Path(folder)
-  stems = root / _STEMS if (root / _STEMS).is_dir() else root
+  stems = root / STEMS if (root / STEMS).is_dir() else root
   if not stems.is_dir():
     raise InputError(f"{folder} is not a folder of songs")
   has_clips = _has_clips(root)

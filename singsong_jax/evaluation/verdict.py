@@ -76,9 +76,8 @@ class Verdict:
 
   @property
   def too_few(self) -> bool:
-    """Whether nothing speaks against the model, but so few songs cannot tell."""
-    right = all(comparison.better > comparison.worse for comparison in self.comparisons)
-    return not self.passes and right and self.num_tracks < vocal_use.FEWEST_SONGS
+    """Whether no model could pass with so few songs."""
+    return self.num_tracks < vocal_use.FEWEST_SONGS
 
   def markdown(self) -> str:
     """All rows and comparisons."""
@@ -97,6 +96,10 @@ class Verdict:
     passed = sum(comparison.holds for comparison in self.comparisons)
     word = "passes" if self.passes else "FAILS"
     verdict = f"The model {word} the vocal-use gate"
+    missed = [comparison for comparison in self.comparisons if not comparison.holds]
+    more = ""
+    if missed and all(comparison.better > comparison.worse for comparison in missed):
+      more = " What fails points the right way: more songs may tell."
     if self.too_few:
       verdict = (
         f"{self.num_tracks} songs cannot tell whether the model passes the vocal-use gate, "
@@ -105,7 +108,7 @@ class Verdict:
     lines += [
       "",
       f"{verdict}: {passed} of {len(self.comparisons)} comparisons hold at p < {vocal_use.LEVEL:g} (paired "
-      "permutation, one-sided, Holm).",
+      f"permutation, one-sided, Holm).{more}",
     ]
     return "\n".join(lines) + "\n"
 

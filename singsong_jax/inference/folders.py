@@ -20,7 +20,8 @@ def voices_in(
   """The audio files of a folder and its subfolders, sorted, by the name their results get.
 
   That is the path without its suffix; with it, where two would have the same. Where a folder has
-  vocals and an instrumental, as songs for the evaluation have, its vocals alone are taken, by its name.
+  vocals and an instrumental, as songs for the evaluation have, its vocals alone are taken, by its name;
+  so are a demo corpus's.
 
   Args:
     output_dir: where results are put; what lies there is no voice.
@@ -29,6 +30,8 @@ def voices_in(
     InputError: there is none, or results would lie between the voices.
   """
   root = pathlib.Path(folder)
+  if (root / "stems").is_dir():  # a demo corpus, which has mixes, too
+    root = root / "stems"
   results = output_dir and pathlib.Path(output_dir).resolve()
   if results == root.resolve():
     raise InputError(f"--output_dir={output_dir} is the folder of voices: results need one of their own")
@@ -71,6 +74,8 @@ def accompany_all(
       letters.append({"vocals": str(path), "reason": str(error)})
   if letters:
     files.write_text(output / DEAD_LETTERS, "".join(json.dumps(letter) + "\n" for letter in letters))
+    told = f"{len(letters)} of {len(voices)} voices could not be used: {output / DEAD_LETTERS} says why"
+    print(f"WARNING: {told}", file=sys.stderr)
   else:
     (output / DEAD_LETTERS).unlink(missing_ok=True)  # of an earlier call
   if len(letters) == len(voices):

@@ -55,6 +55,12 @@ def test_clips_are_found_as_files_and_as_infer_leaves_them(folders):
     find_clips(folders / "bad")
 
 
+def test_of_a_demo_corpus_the_stems_are_taken(songs_dir):
+  for part in ("vocals", "instrumental"):
+    found = find_clips(songs_dir, part)
+    assert [*found] == [f"song_{i:05}" for i in range(4)] and found["song_00002"].stem == part
+
+
 def test_mixes_are_sums(folders):
   mixes = Mixes.pair(find_clips(folders / "vocals"), find_clips(folders / "bad"), "bad")
   for name, waveform in mixes.read(RATE_HZ):

@@ -13,6 +13,7 @@ import pytest
 from singsong_jax.audio.io import read_audio, write_wav
 from singsong_jax.audio.synthesis.corpus import CorpusSettings, write_corpus
 from singsong_jax.errors import InputError
+from singsong_jax.evaluation import vocal_use
 from singsong_jax.evaluation.judgement import Judge, interval, judgeable, means
 from singsong_jax.evaluation.making import Maker
 from singsong_jax.evaluation.retrieval import Library, Librosa
@@ -53,7 +54,8 @@ def test_who_plays_the_right_song_for_its_vocals_passes_what_needs_no_moved_voca
   assert all(comparison.better > comparison.worse for comparison in verdict.comparisons)
 
 
-def test_who_is_deaf_fails_and_the_report_says_so(songs, tmp_path):
+def test_who_is_deaf_fails_and_the_report_says_so(songs, tmp_path, monkeypatch):
+  monkeypatch.setattr(vocal_use, "FEWEST_SONGS", len(songs))
   played = songs[0].read_instrumental()
 
   def deaf(vocals, rate_hz, seed):
@@ -171,6 +173,7 @@ def test_too_few_songs_cannot_pass_and_do_not_fail():
   assert verdict(13).passes and not verdict(13).too_few
   assert not verdict(12).passes and verdict(12).too_few
   clips = verdict(30, [i % 10 for i in range(30)])
+  assert "What fails points the right way" in verdict(12).markdown()
   assert clips.too_few and "Means over 30 clips of 10 songs" in clips.markdown()
   assert "10 songs cannot tell" in clips.markdown() and "13 are the least" in clips.markdown()
 
@@ -191,7 +194,11 @@ def test_an_interval_holds_the_mean_and_narrows_with_songs():
 def test_the_command_judges_a_model_and_fails_one_that_knows_nothing(songs_dir, model_dir, tmp_path):
   command = [sys.executable, "-m", "singsong_jax.judge", f"--songs={songs_dir}", f"--model_dir={model_dir}"]
   command += [f"--output_dir={tmp_path}/out", "--max_songs=2", "--separator=repet", "--noise=0.01"]
-  done = subprocess.run(command, capture_output=True, text=True)
+  few = subprocess.run(command, capture_output=True, text=True)
+  assert few.returncode == 2 and "2 songs are too few to tell whether the model listens" in few.stderr
+  start = "import runpy; from singsong_jax.evaluation import vocal_use; vocal_use.FEWEST_SONGS = 2; "
+  start += "runpy.run_module('singsong_jax.judge', run_name='__main__', alter_sys=True)"
+  done = subprocess.run([sys.executable, "-c", start, *command[3:]], capture_output=True, text=True)
   assert done.returncode == 1, done.stderr
   assert "FAILS the vocal-use gate" in done.stderr
   rows = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))["rows"]

@@ -43,6 +43,10 @@ def test_results_are_no_voices_and_no_voice_is_lost(tmp_path):
   assert len(voices_in(tmp_path, tmp_path.parent)) == 3  # results beside the folder of voices
   with pytest.raises(InputError, match="results need one of their own"):
     voices_in(tmp_path, tmp_path / "out" / "..")
+  (tmp_path / "stems" / "a").mkdir(parents=True)  # a demo corpus: its other folder has mixes
+  for name in ("vocals", "instrumental"):
+    (tmp_path / "stems" / "a" / f"{name}.wav").touch()
+  assert {name: path.name for name, path in voices_in(tmp_path).items()} == {"a": "vocals.wav"}
 
 
 def test_one_bad_voice_does_not_end_it(tmp_path):

@@ -132,4 +132,4 @@ def test_the_command(tokenizers_dir, stereo, tmp_path):
   assert soundfile.info(tmp_path / "out.wav").frames == 19_200
   missing = call(codec, stereo)
   assert (missing.returncode, missing.stdout) == (2, "")
-  assert missing.stderr == "error: a file is missing; --help shows how to call this command\n"
+  assert missing.stderr == "error: an argument is missing; --help shows how to call this command\n"

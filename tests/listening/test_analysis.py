@@ -178,6 +178,8 @@ def test_the_commands(folders, tmp_path):
     assert done.returncode == 0 and "24 answers of 4 raters" in done.stdout, done.stderr
     assert (tmp_path / output / "matrix.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / output / "wins.png").read_bytes().startswith(b"\x89PNG")
+  other = run("analyse", study, f"--output_dir={tmp_path}/from_csv")
+  assert other.returncode == 2 and "results of another run (answers differ)" in other.stderr
   results = [(tmp_path / name / "results.json").read_text() for name in ("from_folder", "from_csv")]
   assert results[0] == results[1]
   assert json.loads(results[0])["systems"][0]["name"] == "truth"
@@ -225,7 +227,7 @@ def answer_everything(folder):
     (["serve", "/nothing"], "cannot read /nothing/study.json"),
     (["export", "/nothing"], "--output is missing"),
     (["analyse", "/nothing.csv", "--output_dir=x"], "cannot read /nothing.csv"),
-    (["serve"], "a file is missing"),
+    (["serve"], "an argument is missing"),
   ],
 )
 def test_wrong_commands(arguments, message, tmp_path):

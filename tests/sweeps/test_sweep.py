@@ -175,7 +175,7 @@ def test_without_a_file_it_says_so(folder):
   assert "cannot read" in call(folder)[2]
   command = [sys.executable, "-m", "singsong_jax.sweep", "--status"]
   result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-  assert result.returncode == 2 and "error: a file is missing" in result.stderr
+  assert result.returncode == 2 and "error: an argument is missing" in result.stderr
 
 
 def test_bad_arguments_are_one_line(folder):
