@@ -8,7 +8,6 @@ what was decoded is kept in OUT/batches, and a command that was killed goes on.
 """
 
 import dataclasses
-import itertools
 import pathlib
 
 import gin
@@ -51,11 +50,10 @@ def main(_) -> None:
   }
   files.claim(output, run)
   most = -(-_MAX_CLIPS.value // size)
-  some = itertools.islice(batches, most)
   rows = memorization.analyse(
     system,
     models.coarse.params,
-    tqdm.tqdm(some, desc=f"batches of {size} clips", unit="batch", total=most),
+    tqdm.tqdm(batches, desc=f"batches of {size} clips", unit="batch", total=most),
     max_clips=_MAX_CLIPS.value,
     folder=output / "batches",
   )

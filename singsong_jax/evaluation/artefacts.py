@@ -25,7 +25,7 @@ class Ladder:
     values, lows, highs: metric → means over songs, and their 95 % intervals, `[rungs]`.
     floors: metric → mean with another song's vocals.
     songs: names of those judged on.
-    digest: of their files; None in older results.
+    digest: of their files.
   """
 
   rungs: Sequence[str]
@@ -34,7 +34,7 @@ class Ladder:
   highs: Mapping[str, np.ndarray]
   floors: Mapping[str, float]
   songs: Sequence[str]
-  digest: str | None
+  digest: str
 
   @classmethod
   def read(cls, folder: pathlib.Path) -> "Ladder":
@@ -47,7 +47,7 @@ class Ladder:
       table = {m: np.array([found["rows"][row][m] for row in rows], float) for m in SHOWN}
       reach = {m: np.array([found["intervals"][row][m] for row in rows], float) for m in SHOWN}
       floors = {m: float(found["rows"][f"{MODEL}, {_FLOOR}"][m]) for m in SHOWN}
-      songs, digest = found["run"]["names"], found["run"].get("digest")
+      songs, digest = found["run"]["names"], found["run"]["digest"]
     except (KeyError, TypeError) as error:
       raise InputError(f"{path} is not what judge writes: {error!r} is missing or of another kind") from error
     if not kinds:
@@ -75,9 +75,6 @@ def check_same(ladders: Mapping[str, Ladder]) -> None:
           f"{first} and {name} were judged on other {what}: {len(mine)} and {len(theirs)}, "
           f"{sorted({*mine} ^ {*theirs})[:4]} in one of them alone"
         )
-    if None in (known.digest, ladder.digest):
-      older = first if known.digest is None else name
-      raise InputError(f"{older} does not tell which songs it was judged on, only their names: judge it anew")
     if known.digest != ladder.digest:
       raise InputError(f"{first} and {name} were judged on other songs, which have the same names")
 

@@ -60,15 +60,15 @@ def find_mixes(folder: str | os.PathLike) -> "Clips | Mixes":
   root = pathlib.Path(folder)
   paths = audio_files(root)
   stems = {path.parent for path in paths if path.stem in ("vocals", "instrumental")}
-  if stems and not (root / STEMS).is_dir():  # else it is laid out as a demo corpus, whose stems are songs
+  if not stems:
+    return find_clips(folder, "mix", "mixture")
+  if not (root / STEMS).is_dir():  # else it is laid out as a demo corpus, whose stems are songs
     mixes = {path.parent for path in paths if path.stem in ("mix", "mixture")}
     loose = any(path.parent == root for path in paths)
     if not loose and all(place in mixes or place.parent in mixes for place in stems):
       return find_clips(folder, "mix", "mixture")
     if mixes or loose:
       raise InputError(f"{folder} has stems, and mixes that are not theirs: give songs of one kind")
-  if not stems:
-    return find_clips(folder, "mix", "mixture")
   songs = find_songs(folder)
   return Mixes({song.name: song.vocals for song in songs}, {song.name: song.instrumental for song in songs})
 

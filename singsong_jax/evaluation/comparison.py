@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from singsong_jax.evaluation import likelihood, making
 from singsong_jax.evaluation.clips import Clips, Mixes, find_clips, find_mixes, read_clips
 from singsong_jax.evaluation.embeddings import get_embedding
 from singsong_jax.evaluation.frechet import check_halves
-from singsong_jax.evaluation.songs import digest, digest_file, find_songs, tracks_of
+from singsong_jax.evaluation.songs import digest_files, find_songs, tracks_of
 from singsong_jax.evaluation.table import Table, compare, embed_clips
 from singsong_jax.inference.accompanist import Accompanist
 from singsong_jax.inference.compiled import keep_compiled_programs
@@ -127,12 +126,8 @@ def _found(
 
 
 def _digest(clips: Clips | Mixes) -> str:
-  """SHA-256, hex, of names and files."""
-  found = hashlib.sha256()
-  for part in (clips.vocals, clips.instrumentals) if isinstance(clips, Mixes) else (clips,):
-    for name, path in part.items():
-      found.update(f"{name}\n{digest_file(path)}\n".encode())
-  return found.hexdigest()
+  parts = (clips.vocals, clips.instrumentals) if isinstance(clips, Mixes) else (clips,)
+  return digest_files(item for part in parts for item in part.items())
 
 
 def _made(
@@ -147,6 +142,8 @@ def _made(
   songs = find_songs(place)
   tracks = [song.track for song in songs]
   check_halves(len({*tracks}))
+  vocals = {song.name: song.vocals for song in songs}
+  true = Mixes(vocals, {song.name: song.instrumental for song in songs})
   separator = get_separator(separator_spec)
   models = load_models(model_dir, step)
   try:
@@ -156,7 +153,7 @@ def _made(
   output = files.make_folder(output_dir)
   run = {
     "songs": [song.name for song in songs],
-    "digest": digest(songs),
+    "digest": _digest(true),
     "separator": separator.describe(),
     "seed": seed,
     "options": vars(options),
@@ -166,7 +163,6 @@ def _made(
   keep_compiled_programs()
   maker = making.Maker(folder=output, seed=seed)
   accompany = making.accompany_with(Accompanist(models), options)
-  vocals = {song.name: song.vocals for song in songs}
   mixes, likelihoods = {}, {}
   for name, heard in {"isolated": making.isolated, "separated": making.separated(separator)}.items():
     rows = []
@@ -181,7 +177,6 @@ def _made(
       print(
         f"likelihoods, {name}: {too_short} clips have no whole window, and count nothing", file=sys.stderr
       )
-  true = Mixes(vocals, {song.name: song.instrumental for song in songs})
   return _Sets(true.read, len(songs), mixes, likelihoods, tracks, tracks)
 
 

@@ -135,21 +135,23 @@ def some(songs: Sequence[Song], number: int | None) -> list[Song]:
 
 
 def digest(songs: Sequence[Song]) -> str:
-  """SHA-256, hex, of names and files: whether results are of the same songs. Raises InputError for a file
-  that cannot be read.
-  """
+  """As `digest_files`, of all files and the tracks they are of: whether results are of the same songs."""
+  return digest_files(
+    (f"{song.name} of {song.track}", path)
+    for song in songs
+    for path in (song.vocals, song.instrumental, song.annotation)
+    if path
+  )
+
+
+def digest_files(named: Iterable[tuple[str, pathlib.Path]]) -> str:
+  """SHA-256, hex, of names and files. Raises InputError for a file that cannot be read."""
   found = hashlib.sha256()
-  for song in songs:
-    found.update(f"{song.name}\n{song.track}\n".encode())
-    for path in filter(None, (song.vocals, song.instrumental, song.annotation)):
-      found.update(digest_file(path).encode())
+  for name, path in named:
+    try:
+      with open(path, "rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+      raise InputError(f"cannot read {path}: {error.strerror}") from error
+    found.update(f"{name}\n{content}\n".encode())
   return found.hexdigest()
-
-
-def digest_file(path: pathlib.Path) -> str:
-  """SHA-256, hex, of a file. Raises InputError where it cannot be read."""
-  try:
-    with open(path, "rb") as file:
-      return hashlib.file_digest(file, "sha256").hexdigest()
-  except OSError as error:
-    raise InputError(f"cannot read {path}: {error.strerror}") from error
